@@ -1,0 +1,97 @@
+"""What is done beside the chat, in small steps: the search index, retention, old sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from chatd.hub import DAY, Hub
+from chatd.interfaces import IStore, StoreError
+
+INDEX_EVERY, INDEX_STEP = 1.0, 100
+RETAIN_EVERY, RETAIN_STEP = 60.0, 200
+EXPIRE_EVERY, EXPIRE_STEP = 600.0, 100
+REFRESH_EVERY = 6 * 60 * 60.0
+#: After a step it rests for so many times the step's duration, so that messages go first.
+REST = 9
+
+T = TypeVar("T")
+
+
+class Maintenance(Service):
+    """Keeps the store in order. `retain_days` is None where all is kept for ever."""
+
+    name = "maintenance"
+    log = Logger()
+
+    def __init__(self, hub: Hub, store: IStore, clock: IReactorTime, retain_days: float | None) -> None:
+        self._hub = hub
+        self._store = store
+        self._clock = clock
+        self._retain_days = retain_days
+        self._loops: list[LoopingCall] = []
+
+    def startService(self) -> None:
+        super().startService()
+        self._every(INDEX_EVERY, self._index)
+        self._every(EXPIRE_EVERY, self._expire)
+        self._every(REFRESH_EVERY, self._refresh)
+        if self._retain_days is not None:
+            self._every(RETAIN_EVERY, self._retain)
+
+    def stopService(self) -> None:
+        super().stopService()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        loop = LoopingCall(self._do, work)
+        loop.clock = self._clock
+        self._loops.append(loop)
+        loop.start(seconds, now=False)
+
+    def _do(self, work: Callable[[], object]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._guarded(work))
+
+    async def _guarded(self, work) -> None:  # type: ignore[no-untyped-def]
+        try:
+            await work()
+        except StoreError as error:
+            self.log.error("maintenance goes on later: {error}", error=error)
+        except Exception:
+            self.log.failure("maintenance failed in a way it should not")
+
+    async def _step(self, call: Callable[[], T]) -> T:
+        began = self._clock.seconds()
+        result = await self._hub.journal.maintain(call)
+        if self.running:
+            await deferLater(self._clock, REST * (self._clock.seconds() - began))
+        return result
+
+    async def _index(self) -> None:
+        while self.running and await self._step(lambda: self._store.index(INDEX_STEP)):
+            pass
+
+    async def _expire(self) -> None:
+        before = self._now() - int(self._hub.settings.session_days * DAY)
+        while self.running and await self._step(lambda: self._store.expire_sessions(before, EXPIRE_STEP)):
+            pass
+
+    async def _refresh(self) -> None:
+        self._hub.refresh()
+
+    async def _retain(self) -> None:
+        assert self._retain_days is not None
+        before = self._now() - int(self._retain_days * DAY)
+        while self.running and await self._step(lambda: self._store.retain(before, RETAIN_STEP)):
+            await self._hub.retained()
+
+    def _now(self) -> int:
+        return int(self._clock.seconds() * 1000)
