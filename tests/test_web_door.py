@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,6 +213,25 @@ def test_pieces_that_never_end_take_no_memory(web: Web) -> None:
         ana.send(b"\x00\xfe\x40\x00" + bytes(4) + b"x" * 0x4000)
     ana.texts()
     assert ana.code == 1009
+
+
+@pytest.mark.parametrize(
+    "last", [b"\x81\xff" + bytes(7) + b"\xff", b"\x88\x80" + bytes(4)], ids=["broken", "closed"]
+)
+def test_what_comes_after_the_end_takes_no_memory(web: Web, last: bytes) -> None:
+    ana = web.enter("ana")
+    ana.socket.window = 0
+    ana.say("the answer to this fills the line", "1")
+    tracemalloc.start()
+    try:
+        ana.send(last)
+        for _ in range(200):
+            ana.send(b"\x81\x80" + bytes(4) + b"x" * 0x10000)
+            ana.socket.incoming.clear()  # what it does not even read
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 1 << 20
 
 
 def test_bad_utf8_closes_the_socket(web: Web) -> None:

@@ -83,7 +83,8 @@ class WebProtocol(ChatProtocol):
         self._later(PING_EVERY, self._ping)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._lingering:
+        # Who has been let go may send on until the line is closed, which takes a while where it is slow or TLS.
+        if self._lingering or self.member.leaving:
             return
         if not data:
             # Reading goes on after a pause: first with the lines that have come.
