@@ -160,6 +160,21 @@ def test_the_log_is_read_while_one_writes(daemon: WebDaemon, visits: Visits) -> 
     assert ana.locator("#messages li").last.evaluate("(item) => item.querySelector('.name').offsetParent !== null")
 
 
+def test_what_one_says_oneself_is_read_once(daemon: WebDaemon, visits: Visits) -> None:
+    ana = visits.page(daemon.url, "ana")
+    expect(ana.get_by_role("log")).not_to_have_attribute("aria-live", "off")
+    ana.evaluate(
+        """() => { window.heard = [];
+            new MutationObserver((all) => { for (const {target, addedNodes} of all) for (const added of addedNodes)
+                if (!target.closest('[aria-live=off]')) window.heard.push(added.textContent) })
+            .observe(document.getElementById('log'), {childList: true, subtree: true}) }"""
+    )
+    say(ana, "hola")
+    expect(texts(ana)).to_have_text(["hola"])
+    expect(ana.locator("#outbox li")).to_have_count(0)
+    assert len(ana.evaluate("window.heard")) == 1
+
+
 def test_pages_of_the_past_are_not_read_out(daemon: WebDaemon, visits: Visits) -> None:
     bo = daemon.json("bo")
     for number in range(300):

@@ -263,6 +263,7 @@ def test_what_the_server_refuses_for_good_can_be_written_anew(daemon: WebDaemon,
     daemon.restart()
     again = visits.page(daemon.url, None, browser)
     expect(texts(again)).to_have_count(1)
+    expect(again.get_by_role("status").filter(has_text="Not sent: ")).to_be_visible()
     join(again, "nowhere")
     expect(again.locator(".refused .state")).to_contain_text("Not sent")
     again.get_by_role("button", name="Discard").click()

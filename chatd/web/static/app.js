@@ -33,6 +33,8 @@ const view = {
   inside,
   line,
   complaint: (error) => composer.hint(say.complaint(error)),
+  // The message may be in another room, and what stands beside it is not read out.
+  refused: (error) => composer.hint(t('refused', say.complaint(error))),
   rooms: showRooms,
   room: showRoom,
   added,

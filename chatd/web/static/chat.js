@@ -388,7 +388,10 @@ export class Chat {
     if (error.id === 'hello' && !this.#connection.ready) return this.#helloRefused(error);
     const entry = this.session.outbox.get(error.id);
     if (!entry) return this.#view.complaint(error);
-    if (!error.retry) return this.session.refuse(entry.id, error);
+    if (!error.retry) {
+      this.session.refuse(entry.id, error);
+      return this.#view.refused(error);
+    }
     const tries = this.#tries.get(entry.id) ?? 0;
     this.#tries.set(entry.id, tries + 1);
     const wait = (0.5 + Math.random() / 2) * Math.min(10_000, 1_000 * 2 ** tries);
