@@ -290,6 +290,15 @@ def test_a_browser_that_stores_nothing_says_so(daemon: WebDaemon, visits: Visits
     expect(texts(ana)).to_have_text(["hola", "still in memory"])
 
 
+def test_storage_that_is_full_is_said(daemon: WebDaemon, visits: Visits) -> None:
+    ana = visits.page(daemon.url, "ana")
+    daemon.kill()
+    ana.evaluate("() => void (Storage.prototype.setItem = () => { throw Error() })")
+    say(ana, "in memory only")
+    waiting(ana, 1)
+    expect(ana.locator("#hint")).to_contain_text("This browser stores nothing")
+
+
 def test_a_message_waits_until_it_is_kept(tmp_path: Path, visits: Visits) -> None:
     """While the database cannot be written, messages wait; when it can be, they are stored once, in order."""
     with WebDaemon(tmp_path, "--rate", "off") as daemon:

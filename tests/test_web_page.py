@@ -286,6 +286,11 @@ def test_the_password_is_asked_for(tmp_path: Path, visits: Visits) -> None:
         expect(page.locator("#box")).to_be_focused()
         page.reload()
         expect(page.locator("#edge")).not_to_be_empty()
+        page.click("#sign-out")
+        page.fill("#name", "bo")
+        page.press("#name", "Enter")
+        expect(page.locator("#enter-error")).to_have_text("This chat has a password.")
+        expect(page.locator("#password")).to_have_value("")
 
 
 def test_leaving(daemon: WebDaemon, visits: Visits) -> None:
@@ -299,6 +304,19 @@ def test_leaving(daemon: WebDaemon, visits: Visits) -> None:
     assert ana.evaluate("Object.keys(localStorage)") == []
     enter(ana, "anna")
     expect(ana.locator("#me")).to_have_text("anna")
+
+
+def test_who_comes_in_after_somebody_finds_nothing_of_theirs(daemon: WebDaemon, visits: Visits) -> None:
+    browser = visits.browser()
+    one, two = visits.page(daemon.url, "ana", browser), visits.page(daemon.url, None, browser)
+    for page in (one, two):
+        page.fill("#box", "a secret")
+    one.click("#sign-out")
+    for page in (one, two):
+        expect(page.locator("#name")).to_be_visible()
+        assert page.evaluate("Object.keys(sessionStorage)") == []
+    enter(one, "bo")
+    expect(one.locator("#box")).to_have_value("")
 
 
 def test_what_the_operator_says(tmp_path: Path, visits: Visits) -> None:

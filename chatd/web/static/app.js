@@ -1,7 +1,7 @@
 // The page: shows the chat, and passes on what the reader does.
 
 import { Chat, LOBBY } from './chat.js';
-import { Composer, sessionStore, sessionStored } from './composer.js';
+import { Composer, sessionForget, sessionStore, sessionStored } from './composer.js';
 import { $ } from './dom.js';
 import * as say from './i18n.js';
 import { t } from './i18n.js';
@@ -80,6 +80,10 @@ new JoinDialog({ rooms: () => chat.allRooms(), join });
 
 function entrance(error) {
   current = null;
+  if (!error) {
+    sessionForget();
+    $('password').value = '';
+  }
   $('chat').hidden = true;
   $('entrance').hidden = false;
   document.title = 'chatd';
@@ -127,7 +131,6 @@ function inside(message) {
 $('sign-out').addEventListener('click', () => {
   if (chat.session.unsent().length && !confirm(t('signOutUnsent'))) return;
   history.replaceState(null, '', location.pathname);
-  sessionStore('password', null);
   chat.signOut();
 });
 
@@ -316,6 +319,7 @@ function write(text, action) {
   current.divider = null;
   chat.say(current, text, action);
   log.toBottom();
+  if (!chat.session.stored) composer.hint(t('notStored'));
 }
 
 function discard(entry) {
@@ -340,6 +344,8 @@ addEventListener('keydown', (event) => {
     composer.focus();
   }
 });
+
+$('scrim').addEventListener('click', () => drawer.close() || side.close());
 
 addEventListener('focus', seen);
 document.addEventListener('visibilitychange', seen);

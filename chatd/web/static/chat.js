@@ -89,6 +89,7 @@ export class Chat {
   #out(error) {
     this.#connection.close();
     if (error === null) {
+      this.#password = undefined;
       this.rooms.clear();
       this.shown = null;
     }

@@ -98,9 +98,20 @@ export class Composer {
   }
 }
 
+const HERE = `chatd ${new URL('.', location.href).pathname} `;
+
+// Whoever comes in next, in this tab, finds nothing of what was written here.
+export function sessionForget() {
+  try {
+    for (const key of Object.keys(sessionStorage)) if (key.startsWith(HERE)) sessionStorage.removeItem(key);
+  } catch {
+    // Nothing was stored.
+  }
+}
+
 export function sessionStored(key) {
   try {
-    return sessionStorage.getItem(key);
+    return sessionStorage.getItem(HERE + key);
   } catch {
     return null;
   }
@@ -108,8 +119,8 @@ export function sessionStored(key) {
 
 export function sessionStore(key, value) {
   try {
-    if (value) sessionStorage.setItem(key, value);
-    else sessionStorage.removeItem(key);
+    if (value) sessionStorage.setItem(HERE + key, value);
+    else sessionStorage.removeItem(HERE + key);
   } catch {
     // Then a draft does not outlive the page; a message that is sent is another matter (session.js).
   }
