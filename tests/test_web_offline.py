@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -9,7 +10,7 @@ import signal
 import threading
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, WebSocketRoute
 
 from tests.browser import Visits, WebDaemon, expect, join, say, shown, texts
 
@@ -316,6 +317,34 @@ def test_a_message_waits_until_it_is_kept(tmp_path: Path, visits: Visits) -> Non
         expect(texts(ana)).to_have_text(["before", "while it fails"])
         waiting(ana, 0)
         assert stored(daemon) == ["before", "while it fails"]
+
+
+def test_what_is_refused_for_now_keeps_its_order(daemon: WebDaemon, visits: Visits) -> None:
+    refused: set[str] = set()
+
+    def between(page: WebSocketRoute) -> None:
+        server = page.connect_to_server()
+
+        def refuse_once(text: str | bytes) -> None:
+            request = json.loads(text)
+            if request["type"] != "say" or request["id"] in refused:
+                return server.send(text)
+            refused.add(request["id"])
+            error = {"type": "error", "code": "not_kept", "text": "Not now.", "retry": True, "id": request["id"]}
+            return page.send(json.dumps(error) + "\n")
+
+        page.on_message(refuse_once)
+
+    browser = visits.browser()
+    browser.route_web_socket(re.compile("/ws$"), between)
+    ana = visits.page(daemon.url, "ana", browser)
+    # The first wait is the longest.
+    ana.evaluate("() => { let first = true; Math.random = () => first ? (first = false, 1) : 0 }")
+    ana.fill("#box", "one\ntwo\nthree")
+    ana.press("#box", "Enter")
+    expect(texts(ana)).to_have_text(["one", "two", "three"])
+    waiting(ana, 0)
+    assert stored(daemon) == ["one", "two", "three"]
 
 
 def _limit_files(daemon: WebDaemon, size: int | None) -> None:

@@ -31,7 +31,8 @@ export class Chat {
   #sent = new Set(); // ids that went over this connection
   #waiting = new Set(); // ids of which the server says that they wait
   #landing = new Map(); // what is kept and has not come as a message yet
-  #tries = new Map(); // id → how often it was refused for now
+  #retry = 0; // when some were refused for now: the timer after which they are sent again
+  #tries = 0;
   #farewell = null;
   #adopting = 0;
 
@@ -128,7 +129,7 @@ export class Chat {
     this.#view.inside(message);
     this.#view.line('online');
     if (another) for (const room of this.rooms.values()) this.#startAnew(room).catch(() => {});
-    for (const entry of this.session.unsent()) this.#submit(entry);
+    this.#submitAll();
     this.#view.outbox();
   }
 
@@ -192,6 +193,8 @@ export class Chat {
     this.#asking.clear();
     this.#sent.clear();
     this.#waiting.clear();
+    clearTimeout(this.#retry);
+    this.#retry = 0;
     this.#view.line(this.#farewell === null ? 'lost' : 'farewell', this.#farewell);
     this.#view.outbox();
   }
@@ -371,17 +374,22 @@ export class Chat {
   }
 
   #submit(entry) {
-    if (!this.#connection.ready) return;
+    // What is said while others wait to be sent again goes with them, so that all keep their order.
+    if (!this.#connection.ready || this.#retry) return;
     this.#sent.add(entry.id);
     const { id, room, text, action } = entry;
     this.#connection.send({ type: 'say', id, room, text, action });
+  }
+
+  #submitAll() {
+    for (const entry of this.session.unsent()) if (!this.#sent.has(entry.id)) this.#submit(entry);
   }
 
   #kept({ room: name, seq, id }) {
     const entry = this.session.outbox.get(id);
     if (!entry) return;
     this.session.forget(id);
-    this.#tries.delete(id);
+    this.#tries = 0;
     if (seq > (this.rooms.get(name)?.cursor ?? Infinity)) this.#landing.set(id, { ...entry, seq });
   }
 
@@ -393,10 +401,15 @@ export class Chat {
       this.session.refuse(entry.id, error);
       return this.#view.refused(error);
     }
-    const tries = this.#tries.get(entry.id) ?? 0;
-    this.#tries.set(entry.id, tries + 1);
-    const wait = (0.5 + Math.random() / 2) * Math.min(10_000, 1_000 * 2 ** tries);
-    return setTimeout(() => this.session.outbox.has(entry.id) && this.#submit(entry), wait);
+    this.#sent.delete(entry.id);
+    if (this.#retry) return undefined;
+    const wait = (0.5 + Math.random() / 2) * Math.min(10_000, 1_000 * 2 ** this.#tries);
+    this.#tries += 1;
+    this.#retry = setTimeout(() => {
+      this.#retry = 0;
+      this.#submitAll();
+    }, wait);
+    return undefined;
   }
 
   // The tab that wrote it sends it; unless it was closed before it could.
@@ -404,7 +417,7 @@ export class Chat {
     this.#view.outbox();
     clearTimeout(this.#adopting);
     this.#adopting = setTimeout(() => {
-      for (const entry of this.session.unsent()) if (!this.#sent.has(entry.id)) this.#submit(entry);
+      this.#submitAll();
     }, ADOPT);
   }
 }
