@@ -379,6 +379,17 @@ def test_times_and_days_are_those_of_the_reader(daemon: WebDaemon, visits: Visit
     assert re.fullmatch(r"[-0-9]{10}T[0-9:.]{12}Z", stamps.pop() or "")
 
 
+def test_today_becomes_yesterday_at_midnight(daemon: WebDaemon, visits: Visits) -> None:
+    ana = visits.page(daemon.url, "ana")
+    ana.clock.install()
+    ana.reload()
+    say(ana, "hola")
+    day = ana.locator("#messages .day")
+    expect(day).to_have_text("Today")
+    ana.clock.fast_forward("24:00:00")
+    expect(day).to_have_text("Yesterday")
+
+
 def test_search(daemon: WebDaemon, visits: Visits) -> None:
     bo = daemon.json("bo")
     for number in range(300):

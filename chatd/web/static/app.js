@@ -10,6 +10,7 @@ import { Drawer, JoinDialog, RoomList, Search, showMembers, Side } from './panel
 
 const WINDOW = 1_000; // messages that stay drawn while new ones come
 const CALM = 700; // a loss that is over sooner than this is not worth a word
+const MINUTE = 60_000;
 const LISTING = 2_000; // the list of members is fetched no more often
 
 say.translate(document);
@@ -349,5 +350,7 @@ $('scrim').addEventListener('click', () => drawer.close() || side.close());
 
 addEventListener('focus', seen);
 document.addEventListener('visibilitychange', seen);
+
+setInterval(() => log.newDay(), MINUTE);
 
 chat.start();

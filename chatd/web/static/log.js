@@ -35,12 +35,17 @@ export class Log {
   show(room, mention) {
     this.#room = room;
     this.#mention = mention;
-    this.redraw();
+    this.#quietly(() => this.#list.replaceChildren(...this.#draw(this.#room.messages, null)));
   }
 
-  redraw() {
-    this.#today = new Date().toDateString();
-    this.#quietly(() => this.#list.replaceChildren(...this.#draw(this.#room.messages, null)));
+  // At midnight, today becomes yesterday.
+  newDay() {
+    const today = new Date().toDateString();
+    if (today === this.#today) return;
+    this.#today = today;
+    this.#quietly(() => {
+      for (const time of this.#list.querySelectorAll('.day time')) time.textContent = say.day(new Date(time.dateTime));
+    });
   }
 
   toBottom() {
@@ -78,7 +83,6 @@ export class Log {
 
   // Draws what came to the end of the window. `quiet`: no screen reader need say it.
   added(messages, quiet) {
-    if (new Date().toDateString() !== this.#today) return this.redraw();
     const before = this.#room.messages[this.#room.messages.length - messages.length - 1] ?? null;
     const add = () => this.#list.append(...this.#draw(messages, before));
     if (quiet) this.#quietly(add);
