@@ -49,6 +49,7 @@ def test_axe_finds_nothing(daemon: WebDaemon, visits: Visits, scheme: Any, viewp
     bo.say("ana?")
     narrow = viewport is PHONE
     if narrow:
+        expect(page.locator("#rooms-open")).to_have_accessible_name("Rooms, 1 unread")
         page.click("#rooms-open")
     expect(page.locator(".badge.mentions")).to_be_visible()
     check_with_axe(page)
@@ -129,19 +130,23 @@ def test_with_the_keyboard_alone(daemon: WebDaemon, visits: Visits) -> None:
     expect(page.locator("[data-room=attic]")).to_have_count(0)
 
 
-def test_what_has_the_focus_can_be_seen(daemon: WebDaemon, visits: Visits) -> None:
-    page = visits.page(daemon.url, "ana")
-    for _ in range(8):
-        page.keyboard.press("Tab")
+@pytest.mark.parametrize("forced", ["none", "active"])
+def test_what_has_the_focus_can_be_seen(daemon: WebDaemon, visits: Visits, forced: Any) -> None:
+    page = visits.page(daemon.url, "ana", forced_colors=forced)
+    expect(page.locator("#box")).to_be_focused()
+    for _ in range(9):
         seen = page.evaluate(
-            """(() => {
+            """(forced) => {
                 const focused = document.activeElement;
                 if (focused === document.body) return true;
                 const [own, around] = [focused, focused.parentNode].map((each) => getComputedStyle(each));
-                return own.outlineStyle !== 'none' || around.boxShadow !== 'none';
-            })()"""
+                // Where colours are forced, no shadow is drawn, and no outline is transparent.
+                return own.outlineStyle !== 'none' || (forced ? around.outlineStyle : around.boxShadow) !== 'none';
+            }""",
+            forced == "active",
         )
         assert seen, focused(page)
+        page.keyboard.press("Tab")
 
 
 def test_the_log_is_read_while_one_writes(daemon: WebDaemon, visits: Visits) -> None:

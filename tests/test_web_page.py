@@ -36,6 +36,11 @@ def test_the_structure_that_others_build_on(daemon: WebDaemon, visits: Visits) -
     expect(page.locator("[role=log] ol li", has_text="hola")).to_have_count(1)
     assert page.locator("textarea").count() == 1
     assert page.get_by_role("log").count() == 1
+    # Safari takes a list whose marks are `none` for no list.
+    styles = page.evaluate(
+        "[...document.querySelectorAll('ol, ul')].map((e) => getComputedStyle(e).listStyleType)"
+    )
+    assert set(styles) == {'""'}
     expect(page.get_by_role("textbox", name="Write to #lobby")).to_be_focused()
 
 

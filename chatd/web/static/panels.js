@@ -28,6 +28,7 @@ export class RoomList {
     $('room-list').replaceChildren(...items);
     if (focused) $('room-list').querySelector(`[data-room="${CSS.escape(focused.dataset.room)}"] a`)?.focus();
     const elsewhere = rooms.filter((room) => room !== current).reduce((sum, room) => sum + room.unread, 0);
+    $('rooms-open').setAttribute('aria-label', elsewhere ? `${t('rooms')}, ${t('unread', elsewhere)}` : t('rooms'));
     $('elsewhere').hidden = elsewhere === 0;
     $('elsewhere').textContent = elsewhere > 99 ? '99+' : say.number(elsewhere);
   }
