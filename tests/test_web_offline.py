@@ -178,6 +178,12 @@ def test_a_server_that_stops_says_so(daemon: WebDaemon, visits: Visits) -> None:
     expect(ana.locator("#line-text")).to_be_empty()
 
 
+def test_a_server_that_stops_says_so_in_spanish(daemon: WebDaemon, visits: Visits) -> None:
+    ana = visits.page(daemon.url, "ana", locale="es-ES")
+    daemon.stop()
+    expect(ana.locator("#line-text")).to_contain_text("El servidor dice: se está parando.")
+
+
 def test_it_stays_away_for_as_long_as_it_is_asked_to(tmp_path: Path, visits: Visits) -> None:
     with WebDaemon(tmp_path, "--max-clients", "1") as daemon:
         bo = daemon.json("bo")

@@ -140,7 +140,7 @@ const spanish = {
   connecting: 'Conectando…',
   lost: 'Se perdió la conexión. Se intenta de nuevo; lo que escribas se guarda y se envía entonces.',
   offline: 'Este dispositivo no tiene conexión. Lo que escribas se guarda y se envía cuando vuelva.',
-  farewell: (reason) => `El servidor dice: ${reason}. Se intenta de nuevo; lo que escribas se guarda.`,
+  farewell: (reason) => `El servidor dice: ${reasons[reason] ?? reason}. Se intenta de nuevo; lo que escribas se guarda.`,
   back: 'Conectado de nuevo.',
   tryNow: 'Intentar ya',
 
@@ -163,6 +163,13 @@ const spanish = {
     too_fast: 'Vas demasiado rápido; el servidor lee más despacio.',
     unavailable: 'El servidor no puede responder ahora.',
   },
+};
+
+// Why the server closes, which has no code.
+const reasons = {
+  'the server is stopping': 'se está parando',
+  'the server is full': 'está lleno',
+  'no name within a minute': 'pasó un minuto sin un nombre',
 };
 
 const tag = navigator.languages.find((each) => /^(en|es)\b/i.test(each)) ?? 'en';
