@@ -119,7 +119,7 @@ class Hub:
         self._store = store
         self._clock = clock
         self._sessions = Sessions()
-        shared = store if ISharedStore.providedBy(store) else None
+        self._shared = shared = store if ISharedStore.providedBy(store) else None
         self._rooms = Rooms(
             store, shared, self.journal, clock, self.settings.max_rooms, self.settings.window_bytes, said
         )
@@ -290,9 +290,8 @@ class Hub:
         with self._claiming(session):
             try:
                 await self._peers.claim(session.record(self._now(), held=True), session.key)
-            except ChatError as error:
+            except ChatError:
                 self._sessions.remove(session)
-                self._release_unknown(session, error)
                 raise
 
     async def _rename(self, session: Session, shown: str, key: str) -> None:
@@ -321,11 +320,6 @@ class Hub:
         finally:
             for waiting in self._claims.pop(session):
                 waiting.callback(None)
-
-    def _release_unknown(self, session: Session, error: ChatError) -> None:
-        """It may have got its name in the store, though nobody knows."""
-        if isinstance(error, Unavailable):
-            self._peers.release(session.id)
 
     def _establish(self, session: Session) -> None:
         """It is worth remembering."""
@@ -550,7 +544,7 @@ class Hub:
         """The rooms, those with most people first."""
         self._session(member)
         listed = {record.name: record.last for record in await self._rooms.read(self._store.rooms)}
-        here = {}
+        here = {} if self._shared is None else await self._rooms.read(self._shared.counts)
         for place in self._rooms:
             listed[place.name] = place.last
             here[place.name] = place.count

@@ -160,7 +160,8 @@ class ISharedStore(IStore):
     """A store that several nodes use at once: who goes by which name, who is where, and what is new.
 
     A session is *here* on each node that has claimed it and not released it. `IStore.held_sessions` holds those
-    of all nodes. The calls that change something write; `members` and `news` read; `wait` has a thread to itself.
+    of all nodes. The calls that change something write; `members`, `counts`, `elsewhere` and `news` read; `wait` has
+    a thread to itself.
     """
 
     node: str = Attribute("The random id of this node, new with each `open`.")
@@ -186,8 +187,8 @@ class ISharedStore(IStore):
         One bool a claim, in order: false where another session has the name. Raises StoreError.
         """
 
-    def hold(session: int, seconds: float) -> None:
-        """The session has no connection here any more. Should this node die, it stays for so long.
+    def hold(holds: Sequence[tuple[int, float]]) -> None:
+        """Sessions that have no connection here any more. Should this node die, each stays for so many seconds.
 
         Raises StoreError.
         """
@@ -206,6 +207,12 @@ class ISharedStore(IStore):
 
     def members(room: str) -> list[tuple[int, str]]:
         """Who is in the room, on any node: session and name, by name. Raises StoreError."""
+
+    def counts() -> dict[str, int]:
+        """How many are in each room that has anybody, on all nodes together. Raises StoreError."""
+
+    def elsewhere() -> dict[str, object]:
+        """For each room, what changes when somebody comes or goes on another node. Raises StoreError."""
 
     def news(after: Mapping[str, int], limit: int) -> list[Message]:
         """Messages of several rooms behind the number given for each, up to `limit` in all. Raises StoreError.

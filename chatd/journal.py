@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from chatd.errors import NotKept
 from chatd.interfaces import Draft, IMember, IStore, Kept, OutcomeUnknown, SessionRecord, StoreError
+from chatd.outages import Outages
 from chatd.workers import Workers
 
 #: The journal is full with so many drafts, or so many bytes of text: their senders are not read.
@@ -93,6 +94,7 @@ class Journal:
         self._clock = clock
         self._workers = workers
         self._listener = listener
+        self._outages = Outages(self.log)
         self._pace = Pace(store.in_place)
         self._queue: list[Pending] = []
         self._settling: list[Pending] = []
@@ -292,7 +294,9 @@ class Journal:
         try:
             await self._workers.write(self._store.reopen)
         except StoreError as error:
-            self.log.error("the store cannot be opened anew: {error}", error=error)
+            self._outages.failed("the store cannot be opened anew", error)
+        else:
+            self._outages.worked("the store cannot be opened anew")
 
     def _watch(self) -> None:
         if self._waiting_call is None and self._settling:

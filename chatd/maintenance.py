@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from chatd.hub import DAY, Hub
 from chatd.interfaces import IStore, StoreError
+from chatd.outages import Outages
 
 INDEX_EVERY, INDEX_STEP = 1.0, 100
 RETAIN_EVERY, RETAIN_STEP = 60.0, 200
@@ -35,6 +36,7 @@ class Maintenance(Service):
         self._store = store
         self._clock = clock
         self._retain_days = retain_days
+        self._outages = Outages(self.log)
         self._loops: list[LoopingCall] = []
 
     def startService(self) -> None:
@@ -64,9 +66,11 @@ class Maintenance(Service):
         try:
             await work()
         except StoreError as error:
-            self.log.error("maintenance goes on later: {error}", error=error)
+            self._outages.failed("maintenance has to wait", error)
         except Exception:
             self.log.failure("maintenance failed in a way it should not")
+        else:
+            self._outages.worked("maintenance has to wait")
 
     async def _step(self, call: Callable[[], T]) -> T:
         began = self._clock.seconds()
@@ -91,7 +95,9 @@ class Maintenance(Service):
         assert self._retain_days is not None
         before = self._now() - int(self._retain_days * DAY)
         while self.running and await self._step(lambda: self._store.retain(before, RETAIN_STEP)):
-            await self._hub.retained()
+            pass
+        # Also where another node has removed them.
+        await self._hub.retained()
 
     def _now(self) -> int:
         return int(self._clock.seconds() * 1000)

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from chatd.errors import NameInUse, Unavailable
 from chatd.interfaces import Hint, ISharedStore, SessionRecord, StoreError
 from chatd.journal import Journal
+from chatd.outages import Outages
 from chatd.workers import Workers
 
 REAP_EVERY = 2.0
@@ -89,10 +90,15 @@ class Listener(Protocol):
 
 
 class Change(Struct, eq=False):
-    """Something that the store is to be told: `call` names the store's method, `item` is one of its arguments."""
+    """Something that the store is to be told: `call` names the store's method, `item` is one of its arguments.
+
+    `about` is the session, or the session and the room: a later change about the same takes the place of one that
+    the store has not been told yet. `done` is for a claim that somebody waits for.
+    """
 
     call: str
     item: object
+    about: object
     done: Deferred[object] | None = None
 
     @property
@@ -121,12 +127,16 @@ class Nodes:
         self._workers = workers
         self._grace = grace
         self._listener = listener
-        self._changes: list[Change] = []
+        self._outages = Outages(self.log)
+        #: What the store is to be told, in order, by what it is about: bounded, however long it does not answer.
+        self._changes: dict[object, Change] = {}
         self._telling = False
         self._idle: list[Deferred[None]] = []
         self._running = False
         #: Whether who is here has to come again, because the others took this node for dead.
         self._buried = False
+        #: Who was where on other nodes when this one looked last, as the store sums it up.
+        self._elsewhere: dict[str, object] = {}
         self._loops: list[LoopingCall] = []
 
     def start(self) -> None:
@@ -155,8 +165,18 @@ class Nodes:
         return deferred
 
     async def claim(self, session: SessionRecord, key: str) -> None:
+        asked = object()
+        try:
+            await self._claim(session, key, asked)
+        except Unavailable:
+            # A claim that is under way may be granted, though nobody knows.
+            if self._changes.pop(asked, None) is None:
+                self.release(session.id)
+            raise
+
+    async def _claim(self, session: SessionRecord, key: str, about: object) -> None:
         done: Deferred[object] = Deferred()
-        self._add(Change("claim", (session, key), done))
+        self._add(Change("claim", (session, key), about, done))
         try:
             granted = await done.addTimeout(CLAIM_WITHIN, self._clock)
         except TimeoutError:
@@ -165,22 +185,23 @@ class Nodes:
             raise NameInUse(f"The name {session.name} is in use: choose another one.")
 
     def keep(self, session: SessionRecord, key: str) -> None:
-        self._add(Change("claim", (session, key)))
+        self._add(Change("claim", (session, key), session.id))
 
     def hold(self, session: int, seconds: float) -> None:
-        self._add(Change("hold", (session, seconds)))
+        self._add(Change("hold", (session, seconds), session))
 
     def release(self, session: int) -> None:
-        self._add(Change("release", session))
+        self._add(Change("release", session, session))
 
     def enter(self, session: int, room: str) -> None:
-        self._add(Change("enter", (session, room)))
+        self._add(Change("enter", (session, room), (session, room)))
 
     def leave(self, session: int, room: str) -> None:
-        self._add(Change("leave", (session, room)))
+        self._add(Change("leave", (session, room), (session, room)))
 
     def _add(self, change: Change) -> None:
-        self._changes.append(change)
+        self._changes.pop(change.about, None)  # the new one is the last
+        self._changes[change.about] = change
         if not self._telling:
             self._telling = True
             Deferred.fromCoroutine(self._tell())
@@ -189,8 +210,8 @@ class Nodes:
         while self._changes:
             # What comes in one turn of the reactor is one call.
             await deferLater(self._clock, 0)
-            changes, self._changes = self._changes, []
-            for call, group in groupby(changes, lambda change: change.call):
+            changes, self._changes = self._changes, {}
+            for call, group in groupby(changes.values(), lambda change: change.call):
                 await self._tell_group(call, list(group))
         self._telling = False
         idle, self._idle = self._idle, []
@@ -204,7 +225,7 @@ class Nodes:
             try:
                 results = await self._journal.maintain(partial(self._call, call, group))
             except StoreError as error:
-                self.log.error("the other nodes cannot be told: {error}", error=error)
+                self._outages.failed("the other nodes cannot be told", error)
                 await deferLater(self._clock, delay)
                 delay = min(2 * delay, AGAIN)
                 if not self._running:
@@ -213,6 +234,7 @@ class Nodes:
                 self.log.failure("telling the other nodes failed in a way it should not")
                 return
             else:
+                self._outages.worked("the other nodes cannot be told")
                 self._told(group, results)
                 return
 
@@ -225,10 +247,6 @@ class Nodes:
     def _call(self, call: str, group: Sequence[Change]) -> Sequence[object]:
         """Blocking: runs in the writer's thread."""
         items = [change.item for change in group]
-        if call == "hold":
-            for item in items:
-                self._store.hold(*item)  # type: ignore[misc]
-            return ()
         result = getattr(self._store, call)(items)
         return result if call == "claim" else ()
 
@@ -246,7 +264,7 @@ class Nodes:
 
     async def _come(self, record: SessionRecord, key: str, rooms: Sequence[str]) -> None:
         try:
-            await self.claim(record, key)
+            await self._claim(record, key, record.id)
         except NameInUse:
             self._listener.dispossessed(record.id)
         except Unavailable:
@@ -259,16 +277,21 @@ class Nodes:
         await self._journal.maintain(lambda: self._store.reap(self._grace))
 
     async def _look(self) -> None:
-        self._listener.hinted(Hint(None, None))
+        elsewhere = await self._journal.read(self._store.elsewhere)
+        rooms = elsewhere.keys() | self._elsewhere.keys()
+        changed = frozenset(room for room in rooms if elsewhere.get(room) != self._elsewhere.get(room))
+        self._elsewhere = elsewhere
+        self._listener.hinted(Hint(None, changed))
 
     async def _listen(self) -> None:
         while self._running:
             try:
                 hint = await self._workers.wait(self._store.wait, WAIT)
             except StoreError as error:
-                self.log.error("hints of other nodes cannot be heard: {error}", error=error)
+                self._outages.failed("hints of other nodes cannot be heard", error)
                 await deferLater(self._clock, AGAIN)
                 continue
+            self._outages.worked("hints of other nodes cannot be heard")
             if self._running and (hint.messages is None or hint.presence is None or hint.messages | hint.presence):
                 self._listener.hinted(hint)
 
@@ -282,9 +305,11 @@ class Nodes:
         try:
             await work()
         except StoreError as error:
-            self.log.error("the other nodes cannot be reached: {error}", error=error)
+            self._outages.failed("keeping up with the other nodes has to wait", error)
         except Exception:
             self.log.failure("keeping up with the other nodes failed in a way it should not")
+        else:
+            self._outages.worked("keeping up with the other nodes has to wait")
 
 
 def _rooms(changes: Sequence[Change]) -> set[str]:

@@ -14,6 +14,7 @@ from chatd.errors import TooManyRooms, Unavailable
 from chatd.events import Joined, Left, Message
 from chatd.interfaces import Hint, IMember, ISharedStore, IStore, RoomRecord, StoreError
 from chatd.journal import Journal
+from chatd.outages import Outages
 from chatd.presence import Presence
 from chatd.room import PAGE_BYTES, PAGE_MESSAGES, Room, WindowBudget
 
@@ -56,6 +57,7 @@ class Rooms:
         self._clock = clock
         self._max_rooms = max_rooms
         self._said = said
+        self._outages = Outages(self.log)
         self.presence = Presence(clock, self._announce)
         self._windows = WindowBudget(window_bytes)
         self._rooms: dict[str, Room] = {}
@@ -104,10 +106,12 @@ class Rooms:
     async def read(self, call: Callable[..., T], *args: object) -> T:
         """Read from the store. Raises Unavailable."""
         try:
-            return await self._journal.read(call, *args)
+            found = await self._journal.read(call, *args)
         except StoreError as error:
-            self.log.error("the store could not be read: {error}", error=error)
+            self._outages.failed("the store cannot be read", error)
             raise Unavailable("The database does not answer now: try again.") from None
+        self._outages.worked("the store cannot be read")
+        return found
 
     def page(self, room: Room, after: int) -> list[Message] | Deferred[list[Message]]:
         """The next messages behind a number, for a cursor that is not at the end."""
@@ -145,9 +149,8 @@ class Rooms:
 
     async def forget_removed(self) -> None:
         """Old messages have been removed from the store: forget them in memory too. Raises StoreError."""
-        for room in self:
-            record = await self._journal.read(self._store.room, room.name)
-            if record is not None:
+        for record in await self._journal.read(self._store.rooms):
+            if (room := self._rooms.get(record.name)) is not None:
                 room.forget(record.first)
 
     async def _load(self, name: str) -> None:
@@ -239,9 +242,19 @@ class Rooms:
             if message.seq > rooms[message.room].last:
                 batches.setdefault(message.room, []).append(message)
         for name, batch in batches.items():
-            if self._rooms.get(name) is rooms[name]:
-                self._deliver(rooms[name], batch)
+            room = rooms[name]
+            if self._rooms.get(name) is room:
+                deliver = self._deliver if batch[0].seq == room.last + 1 else self._skip
+                deliver(room, batch)
                 self._said(batch)
+
+    def _skip(self, room: Room, messages: Sequence[Message]) -> None:
+        """Retention has removed what comes before these: whoever was live pulls them, and is told of the gap."""
+        last = room.last
+        room.forget(messages[0].seq)
+        self._windows.added(room.window, len(messages), room.extend(messages))
+        for member in [member for members in room.live.values() for member in members]:
+            member.enter(room, last)
 
     async def _count(self) -> None:
         assert self._shared is not None

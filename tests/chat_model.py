@@ -362,7 +362,7 @@ class Client:
 
     def new_session(self) -> None:
         """The server has forgotten the session, so ids that are sent again are new to it."""
-        self.world.may_be_twice.update(text for _, text in self.unsent.values())
+        self.world.may_be_twice.update(text for _, text in self.said.values())
 
     def connect(self, slot: int, node: int = 0) -> None:
         server = self.world.servers[node]

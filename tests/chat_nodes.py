@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -70,7 +71,8 @@ class SharedWorld(World):
         self.refresh()
         for server in self.alive:
             if not any(one.workers.writes for one in self.alive):
-                server.store.expire_sessions(_days_ago(server, 30), 100)
+                before = _days_ago(server, 30)
+                server.hub.journal.maintain(partial(server.store.expire_sessions, before, 100))
 
     def heal(self) -> None:
         """Nothing fails any more, everybody comes back and reads on."""

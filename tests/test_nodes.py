@@ -323,6 +323,52 @@ def test_presence_is_that_of_all_nodes(start: Start) -> None:
     assert names_by_members(cy) == ["bo", "cy"]
 
 
+def test_rooms_count_who_is_in_them_on_all_nodes(start: Start) -> None:
+    here, there = start(), start()
+    ana, bo = here.json("ana"), there.json("bo")
+    bo.request("join", room="den")
+    bo.until("room", room="den")
+    bo.say("hola", "1", room="den")
+    bo.until("kept")
+
+    def counts() -> dict[str, int]:
+        ana.request("rooms")
+        return {room["room"]: room["count"] for room in ana.until("rooms")["rooms"]}
+
+    wait_until(lambda: counts() == {"lobby": 2, "den": 1}, "both nodes are counted")
+
+
+def test_what_was_removed_before_a_node_had_read_it_is_a_gap(start: Start, url: str) -> None:
+    here, there = start(), start()
+    ana, bo, cy = here.json("ana"), there.json("bo"), there.text("cy")
+    ana.say("first", "0")
+    bo.until("message", seq=1)
+    cy.until("ana: first")
+    there.process.send_signal(signal.SIGSTOP)
+    try:
+        for number in range(1, 6):
+            ana.say(f"removed {number}", str(number))
+            ana.until("kept", seq=number + 1)
+        store = PostgresStore(url)
+        store.open()
+        assert store.retain(int(time.time() * 1000) + 60_000, 100) == 6
+        store.close()
+        ana.say("kept", "6")
+        ana.until("kept", seq=7)
+    finally:
+        there.process.send_signal(signal.SIGCONT)
+    assert bo.until("gap") == {"type": "gap", "room": "lobby", "first": 2, "last": 6}
+    assert bo.until("message")["seq"] == 7
+    cy.until("ana: kept")
+    # The node has no hole in its memory.
+    ana.say("last", "7")
+    bo.until("message", seq=8)
+    bo.request("history", room="lobby", after=0)
+    assert [message["seq"] for message in bo.until("history")["messages"]] == [7, 8]
+    cy.say("/since 0")
+    assert [line.split()[0] for line in cy.until(r"\* .*#8")[:-1] if line.startswith("#")] == ["#7", "#8"]
+
+
 def test_who_moves_to_another_node_is_not_told_of(start: Start) -> None:
     """The old node still believes in the connection, and then loses it."""
     here, there = start("--grace", "0.2"), start("--grace", "0.2")

@@ -606,6 +606,7 @@ def test_presence_is_that_of_all_nodes(store: PostgresStore, other: PostgresStor
     other.enter([(2, "lobby"), (3, "lobby")])
     assert store.members("lobby") == [(1, "name1"), (2, "name2"), (3, "name3")]
     assert other.members("dev") == [(1, "name1")]
+    assert store.counts() == {"dev": 1, "lobby": 3}
     assert store.wait(10) == Hint(frozenset(), frozenset({"lobby"}))
     assert other.wait(10) == Hint(frozenset(), frozenset({"lobby", "dev"}))
     store.leave([(2, "lobby"), (1, "dev")])
@@ -615,6 +616,23 @@ def test_presence_is_that_of_all_nodes(store: PostgresStore, other: PostgresStor
     other.release([2, 3])
     assert store.members("lobby") == [(1, "name1")]
     assert store.wait(10) == Hint(frozenset(), frozenset({"lobby"}))
+
+
+def test_whether_somebody_came_or_went_elsewhere(store: PostgresStore, other: PostgresStore) -> None:
+    store.claim([(session(1), "name1")])
+    other.claim([(session(2), "name2"), (session(3), "name3")])
+    store.enter([(1, "lobby")])
+    assert store.elsewhere() == {}
+    other.enter([(2, "lobby"), (2, "dev")])
+    before = store.elsewhere()
+    assert before.keys() == {"lobby", "dev"}
+    other.leave([(2, "lobby")])
+    other.enter([(3, "lobby")])
+    after = store.elsewhere()
+    assert after["lobby"] != before["lobby"]
+    assert after["dev"] == before["dev"]
+    other.release([2])
+    assert store.elsewhere() == {"lobby": after["lobby"]}
 
 
 def test_what_a_dead_node_held_is_freed(store: PostgresStore, other: PostgresStore) -> None:
@@ -651,8 +669,7 @@ def test_a_session_on_hold_is_freed_when_it_said_if_its_node_dies(
 ) -> None:
     alive(store, other)
     other.claim([(session(1), "ana"), (session(2), "bob")])
-    other.hold(1, 0.1)
-    other.hold(2, 1000)
+    other.hold([(1, 0.1), (2, 1000)])
 
     def ana_is_free() -> bool:
         store.renew()
@@ -666,7 +683,7 @@ def test_a_session_on_hold_is_freed_when_it_said_if_its_node_dies(
 def test_a_living_node_frees_nothing_of_its_own_or_of_others(store: PostgresStore, other: PostgresStore) -> None:
     alive(store, other)
     other.claim([(session(1, token=False), "ana")])
-    other.hold(1, 0.0)
+    other.hold([(1, 0.0)])
     store.claim([(session(2, token=False), "bob")])
     for _ in range(20):
         other.renew()

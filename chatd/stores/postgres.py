@@ -291,9 +291,9 @@ class PostgresStore:
         winners = self._links.write(work)
         return [session.id in winners for session, _ in claims]
 
-    def hold(self, session: int, seconds: float) -> None:
-        """The session has no connection here any more. Raises StoreError."""
-        self._links.write_lazily(lambda link: link.execute(nodes.HOLD, (seconds, session, self.node)))
+    def hold(self, holds: Sequence[tuple[int, float]]) -> None:
+        """Sessions that have no connection here any more, each with its seconds. Raises StoreError."""
+        self._links.write_lazily(lambda link: nodes.hold(link, self.node, holds))
 
     def release(self, sessions: Sequence[int]) -> None:
         """The sessions are here no more, nor in rooms. Raises StoreError."""
@@ -327,6 +327,14 @@ class PostgresStore:
     def members(self, room: str) -> list[tuple[int, str]]:
         """Who is in the room, on any node: session and name, by name. Raises StoreError."""
         return [(session, name) for session, name in self._rows(nodes.MEMBERS, room)]
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each room that has anybody, on all nodes together. Raises StoreError."""
+        return dict(self._rows(nodes.COUNTS))
+
+    def elsewhere(self) -> dict[str, object]:
+        """For each room, what changes when somebody comes or goes on another node. Raises StoreError."""
+        return {room: digest for room, *digest in self._rows(nodes.ELSEWHERE, self.node)}
 
     def news(self, after: Mapping[str, int], limit: int) -> list[Message]:
         """Messages of several rooms behind the number given for each, up to `limit`. Raises StoreError."""

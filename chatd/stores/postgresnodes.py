@@ -43,7 +43,11 @@ _COME = """
 """
 _DROP_OTHER_NAMES = "DELETE FROM names WHERE session = ANY(%s::bigint[]) AND key <> ALL(%s::text[])"
 _LOCK_NAMES = "SELECT 1 FROM names WHERE session = ANY(%s::bigint[]) ORDER BY key FOR UPDATE"
-HOLD = "UPDATE here SET until = now() + %s * interval '1 s' WHERE session = %s AND node = %s"
+_HOLD = """
+    UPDATE here SET until = now() + held.seconds * interval '1 s'
+    FROM unnest(%s::bigint[], %s::float[]) AS held (session, seconds)
+    WHERE here.session = held.session AND here.node = %s
+"""
 _GO = """
     DELETE FROM here USING unnest(%s::bigint[], %s::text[]) AS gone (session, node)
     WHERE here.session = gone.session AND here.node = gone.node
@@ -69,6 +73,9 @@ MEMBERS = """
     SELECT DISTINCT sessions.id, sessions.name FROM presence JOIN sessions ON sessions.id = presence.session
     WHERE room = %s ORDER BY sessions.name, sessions.id
 """
+
+COUNTS = "SELECT room, count(DISTINCT session) FROM presence GROUP BY room"
+ELSEWHERE = "SELECT room, count(*), sum(session) FROM presence WHERE node <> %s GROUP BY room"
 
 
 def channel(log_id: str) -> str:
@@ -121,6 +128,11 @@ def claim(link: Link, node: str, claims: Sequence[tuple[SessionRecord, str]]) ->
     link.execute(_COME, (node, ids, [session.token is not None for session, _ in winners.values()]))
     link.execute(_DROP_OTHER_NAMES, (ids, [key for _, key in winners.values()]))
     return [session for session, _ in winners.values()]
+
+
+def hold(link: Link, node: str, holds: Sequence[tuple[int, float]]) -> None:
+    """The sessions stay for so many seconds, should the node die."""
+    link.execute(_HOLD, ([session for session, _ in holds], [float(seconds) for _, seconds in holds], node))
 
 
 def depart(link: Link, gone: Sequence[tuple[int, str]]) -> list[str]:
