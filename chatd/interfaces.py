@@ -160,8 +160,8 @@ class ISharedStore(IStore):
     """A store that several nodes use at once: who goes by which name, who is where, and what is new.
 
     A session is *here* on each node that has claimed it and not released it. `IStore.held_sessions` holds those
-    of all nodes. The calls that change something write; `members`, `counts`, `elsewhere` and `news` read; `wait` has
-    a thread to itself.
+    of all nodes. The calls that change something write; `members`, `counts`, `elsewhere` and `news` read; `wait`
+    has a thread to itself.
     """
 
     node: str = Attribute("The random id of this node, new with each `open`.")
