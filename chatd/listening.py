@@ -27,26 +27,33 @@ class CannotListen(Exception):
 class Ports(Service):
     """The ports of one door. `open` listens; nobody is answered before the reactor runs.
 
-    `places` are port numbers (all addresses, IPv4 and IPv6) or endpoint descriptions of Twisted. A peer that
-    takes nothing for `stall_timeout` seconds is cut off by the kernel; one that is silent and gone is found by
-    its keepalive.
+    `said` begins the complaints about them: "--port ". `pages` says that a browser finds a page there. `places`
+    are port numbers (all addresses, IPv4 and IPv6) or endpoint descriptions of Twisted. A peer that takes nothing
+    for `stall_timeout` seconds is cut off by the kernel; one that is silent and gone is found by its keepalive.
     """
 
     def __init__(
-        self, reactor: object, option: str, places: Sequence[str], factory: IProtocolFactory, stall_timeout: float
+        self,
+        reactor: object,
+        said: str,
+        places: Sequence[str],
+        factory: IProtocolFactory,
+        stall_timeout: float,
+        pages: bool = False,
     ) -> None:
         self._reactor = reactor
-        self._option = option
+        self._said = said
         self._places = places
         self._factory = factory
         self._stall_timeout = stall_timeout
+        self._pages = pages
         self._ports: list[IListeningPort] = []
 
     @property
     def addresses(self) -> list[str]:
         """Where it listens, for people to read."""
         places = zip(self._places, self._ports, strict=False)  # it may have stopped
-        return [_shown(port) + (_page(place, port) if self._option == "web" else "") for place, port in places]
+        return [_shown(port) + (_page(place, port) if self._pages else "") for place, port in places]
 
     def open(self) -> None:
         """Raises CannotListen."""
@@ -66,15 +73,15 @@ class Ports(Service):
         except Exception as error:
             # The parsers of endpoints, and the libraries that read certificates for them, raise all kinds.
             raise CannotListen(
-                f"--{self._option} {place}: {_sentence(error)}; "
+                f"{self._said}{place}: {_sentence(error)}; "
                 "give a number, or an endpoint such as tcp:5000:interface=127.0.0.1"
             ) from None
         results: list[object] = []
         endpoint.listen(self._factory).addBoth(results.append)
         if results and isinstance(results[0], Failure):
-            raise CannotListen(f"--{self._option} {place}: {_reason(results[0])}")
+            raise CannotListen(f"{self._said}{place}: {_reason(results[0])}")
         if not results or not IListeningPort.providedBy(results[0]):
-            raise CannotListen(f"--{self._option} {place}: this kind of endpoint does not listen at once")
+            raise CannotListen(f"{self._said}{place}: this kind of endpoint does not listen at once")
         return results[0]
 
     def _tune(self, port: IListeningPort) -> None:

@@ -196,6 +196,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.update({name: [] for name in SEVERAL})
+        self._variables: dict[str, str] = {}
 
     def opt_port(self, value: str) -> None:
         """a number, on all addresses, or an endpoint, such as tcp:5000:interface=127.0.0.1; several times for
@@ -229,6 +230,10 @@ class Options(usage.Options):
         if args:
             raise fail(f"{args[0]!r} is not an option; see: twistd chat --help")
 
+    def origin(self, name: str) -> str:
+        """What comes before the value of an option where it was given: `--port ` or `CHATD_PORT=`."""
+        return f"{self._variables[name]}=" if name in self._variables else f"--{name} "
+
     def postOptions(self) -> None:
         self._read_environment(os.environ)
         self["port"] = self["port"] or ["5000"]
@@ -258,22 +263,25 @@ class Options(usage.Options):
             self._from_environment(known[variable], variable, value)
 
     def _from_environment(self, name: str, variable: str, value: str) -> None:
+        if self[name] not in (None, [], 0):  # a flag goes before
+            return
         if name in SEVERAL:
-            self[name] = self[name] or value.split()
+            self[name] = value.split()
         elif name == "no-log-messages":
             if value.lower() not in {"0", "1", "no", "yes", "false", "true", ""}:
                 raise fail(f"{variable}={value}: must be yes or no")
-            self[name] = self[name] or value.lower() in {"1", "yes", "true"}
-        elif self[name] is None:
+            self[name] = value.lower() in {"1", "yes", "true"}
+        else:
             self[name] = value
+        self._variables[name] = variable
 
     def _parsed(self, name: str, parse: Callable[[str], Any], value: str) -> Any:
         try:
             return parse(value)
         except (ValueError, OSError) as error:
             said = error.strerror if isinstance(error, OSError) else str(error)
-            shown = f" {value}" if len(value) < 200 else ""
-            raise fail(f"--{name}{shown}: {said}") from None
+            shown = self.origin(name) + (value if len(value) < 200 else "")
+            raise fail(f"{shown.rstrip(' =')}: {said}") from None
 
 
 DEFAULTS = {

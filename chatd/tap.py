@@ -46,8 +46,8 @@ def makeService(options: Options) -> IService:
     web = WebFactory(context, limits, patience=options["stall-timeout"])
     site = Site(web, Health(hub.journal, store, reactor), Proxies(options["trust-proxy"]), reactor)
     ports = [
-        Ports(reactor, "port", options["port"], door, options["stall-timeout"]),
-        Ports(reactor, "web", options["web"], site, options["stall-timeout"]),
+        Ports(reactor, options.origin("port"), options["port"], door, options["stall-timeout"]),
+        Ports(reactor, options.origin("web"), options["web"], site, options["stall-timeout"], pages=True),
     ]
     maintenance = Maintenance(hub, store, reactor, options["retain"])
     try:

@@ -86,7 +86,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("--motd", "x" * 4001), r"--motd: must have at most 4000 characters"),
     (("--motd", "@nowhere"), r"--motd @nowhere: No such file or directory"),
     (("--password-file", "nowhere"), r"--password-file nowhere: No such file or directory"),
-    (("--db", ""), r"--db : must not be empty"),
+    (("--db", ""), r"--db: must not be empty"),
     (("--colour", "red"), r"option --colour not recognized; see: twistd chat --help"),
     (("--history",), r"option --history requires argument; see: twistd chat --help"),
     (("--no-log-messages=yes",), r"option --no-log-messages must not have an argument; see: twistd chat --help"),
@@ -98,10 +98,10 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("--port", "unix:nowhere/chat"), r"--port unix:nowhere/chat: No such file or directory"),
     (("--port", "tcp:0:interface=192.0.2.1"), r"--port .*: this machine has no such address"),
     (("CHATD_HISTROY=5",), r"the environment has CHATD_HISTROY, which is no option: known are CHATD_DB, .*"),
-    (("CHATD_HISTORY=x",), r"--history x: must be a whole number from 0 to 1000"),
+    (("CHATD_HISTORY=x",), r"CHATD_HISTORY=x: must be a whole number from 0 to 1000"),
     (("CHATD_NO_LOG_MESSAGES=maybe",), r"CHATD_NO_LOG_MESSAGES=maybe: must be yes or no"),
-    (("CHATD_PORT=0 70000",), r"--port 70000: a port is a number from 0 to 65535; .*"),
-    (("CHATD_PASSWORD_FILE=nowhere",), r"--password-file nowhere: No such file or directory"),
+    (("CHATD_PORT=0 70000",), r"CHATD_PORT=70000: a port is a number from 0 to 65535; .*"),
+    (("CHATD_PASSWORD_FILE=nowhere",), r"CHATD_PASSWORD_FILE=nowhere: No such file or directory"),
 ]
 
 

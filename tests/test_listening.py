@@ -74,7 +74,7 @@ async def open_ports() -> AsyncIterator[Open]:
     opened: list[Ports] = []
 
     def open_ports(*places: str) -> Ports:
-        ports = Ports(reactor, "port", places, Factory.forProtocol(Greeter), stall_timeout=12.5)
+        ports = Ports(reactor, "--port ", places, Factory.forProtocol(Greeter), stall_timeout=12.5)
         opened.append(ports)
         ports.startService()
         ports.open()
@@ -87,7 +87,7 @@ async def open_ports() -> AsyncIterator[Open]:
 
 def refusal(*places: str) -> str:
     """Why it does not listen there, in one line."""
-    ports = Ports(reactor, "port", places, Factory.forProtocol(Greeter), 60)
+    ports = Ports(reactor, "--port ", places, Factory.forProtocol(Greeter), 60)
     with pytest.raises(CannotListen) as refused:
         ports.open()
     line = str(refused.value)
@@ -189,7 +189,7 @@ def test_the_reactor_does_not_wait_for_a_name() -> None:
 
 
 def test_ports_are_a_service() -> None:
-    assert verifyObject(IService, Ports(reactor, "port", [], Factory.forProtocol(Greeter), 60))
+    assert verifyObject(IService, Ports(reactor, "--port ", [], Factory.forProtocol(Greeter), 60))
 
 
 # With TLS, at the real daemon: its transport is not a socket.

@@ -136,15 +136,15 @@ BAD = [
     (("--stall-timeout", "0"), "--stall-timeout 0: must be a number of seconds from 1 to 86400"),
     (("--session-days", "inf"), "--session-days inf: must be a number of days from 0.01 to 36500"),
     (("--retain", "0"), "--retain 0: must be a number of days from 0.01 to 36500"),
-    (("--retain", ""), "--retain : must be a number of days from 0.01 to 36500"),
+    (("--retain", ""), "--retain: must be a number of days from 0.01 to 36500"),
     (("--log-format", "xml"), "--log-format xml: must be text or json"),
     (("--rate", "fast"), "--rate fast: must be MESSAGES/SECONDS, such as 20/2, or off"),
     (("--rate", "20"), "--rate 20: must be MESSAGES/SECONDS, such as 20/2, or off"),
     (("--rate", "20/0"), "--rate 20/0: must be MESSAGES/SECONDS, such as 20/2, or off"),
     (("--rate", "0/1"), "--rate 0/1: must be MESSAGES/SECONDS, such as 20/2, or off"),
     (("--rate", "1/2/3"), "--rate 1/2/3: must be MESSAGES/SECONDS, such as 20/2, or off"),
-    (("--db", ""), "--db : must not be empty"),
-    (("--log", ""), "--log : must not be empty"),
+    (("--db", ""), "--db: must not be empty"),
+    (("--log", ""), "--log: must not be empty"),
     (("--motd", "@missing"), "--motd @missing: No such file or directory"),
     (("--motd", "x" * (MAX_MOTD + 1)), f"--motd: must have at most {MAX_MOTD} characters"),
     (("--password-file", "missing"), "--password-file missing: No such file or directory"),
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments: tuple[str, ...], said: str
 
 def test_what_is_wrong_in_the_environment(environment: Environment) -> None:
     environment(HISTORY="many")
-    assert refusal() == "--history many: must be a whole number from 0 to 1000"
+    assert refusal() == "CHATD_HISTORY=many: must be a whole number from 0 to 1000"
 
 
 def test_a_variable_that_is_no_option(environment: Environment) -> None:
