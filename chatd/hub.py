@@ -180,11 +180,13 @@ class Hub:
         """Other nodes have changed something."""
         self._rooms.hinted(hint)
 
-    def present(self) -> list[tuple[SessionRecord, str, list[str]]]:
-        """Who is here: each session with the key of its name, and its rooms."""
+    def present(self) -> list[tuple[SessionRecord, str, list[str], bool]]:
+        """Who is here: each session with the key of its name, its rooms, and whether it has the name already."""
         now = self._now()
-        known = [session for session in self._sessions if session not in self._claims]
-        return [(one.record(now, True), one.key, [room.name for room in one.rooms]) for one in known]
+        return [
+            (one.record(now, True), one.key, [room.name for room in one.rooms], one not in self._claims)
+            for one in self._sessions
+        ]
 
     def told_of_leaving(self, rooms: Iterable[str]) -> None:
         """The store knows now that somebody left these rooms here: see who is left."""
@@ -510,7 +512,7 @@ class Hub:
         end = place.last + 1
         before = end if before is None else min(before, end)
         limit = min(limit, ANSWER_MESSAGES)
-        if after is None and (page := place.window.before(before, limit, ANSWER_BYTES)) is not None:
+        if (page := place.page(after, before, limit, ANSWER_BYTES)) is not None:
             return page
         return await self._rooms.read(self._store.page, place.name, after, before, limit, ANSWER_BYTES)
 

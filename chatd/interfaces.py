@@ -170,8 +170,15 @@ class ISharedStore(IStore):
     def renew() -> bool:
         """Say that this node is alive: before all else, then three times a lease or so. Raises StoreError.
 
-        False: it was not known as alive, so it has to claim its sessions and to enter their rooms anew.
+        False: it was not known as alive, or what it told last may be lost: so it has to `settle`, and to claim its
+        sessions anew.
         """
+
+    def settle(sessions: Sequence[int], places: Sequence[tuple[int, str]]) -> None:
+        """These sessions are here or about to be, and in these rooms, and no others. Raises StoreError."""
+
+    def interrupt(seconds: float) -> None:
+        """Cut off all calls that have been under way for so many seconds: they fail then. From any thread."""
 
     def reap(grace: float) -> None:
         """Do what dead nodes do no more. Every few seconds, on each node. Raises StoreError.

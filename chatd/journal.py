@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
@@ -116,6 +117,8 @@ class Journal:
         self._queue.append(Pending(draft, member, self._clock.seconds()))
         self._bytes += len(draft.text)
         self._start()
+        if self._waiting_call is None:
+            self._watch()
         if len(self._queue) < MAX_DRAFTS and self._bytes < MAX_BYTES:
             return None
         full: Deferred[None] = Deferred()
@@ -206,7 +209,6 @@ class Journal:
     async def _settle(self, batch: list[Pending]) -> None:
         """Commit the batch and tell what became of it, however long that takes."""
         self._settling = batch
-        self._watch()
         try:
             kept = await self._append(batch)
         except StoreError as error:
@@ -299,14 +301,18 @@ class Journal:
             self._outages.worked("the store cannot be opened anew")
 
     def _watch(self) -> None:
-        if self._waiting_call is None and self._settling:
-            self._waiting_call = self._clock.callLater(WAITING_AFTER, self._tell_waiting)
+        """Look again when the oldest draft will have waited for long: whatever it is that the writer does."""
+        oldest = next((pending for pending in chain(self._settling, self._queue) if not pending.told), None)
+        if oldest is not None:
+            rest = oldest.since + WAITING_AFTER - self._clock.seconds()
+            self._waiting_call = self._clock.callLater(max(0.0, rest), self._tell_waiting)
 
     def _tell_waiting(self) -> None:
         self._waiting_call = None
-        now = self._clock.seconds()
+        # A clock adds up small steps, with what they lose.
+        before = self._clock.seconds() - WAITING_AFTER + 0.001
         for pending in [*self._settling, *self._queue]:
-            if not pending.told and now - pending.since >= WAITING_AFTER:
+            if not pending.told and pending.since <= before:
                 pending.told = True
                 pending.member.waiting(pending.draft.id)
         self._watch()

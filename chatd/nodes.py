@@ -26,6 +26,8 @@ LOOK_EVERY = 5.0
 WAIT = 0.5
 #: What failed is tried again after so many seconds, at first and at the most.
 FIRST_AGAIN, AGAIN = 0.05, 1.0
+#: What the store has not answered after so many seconds is cut off, and tried again.
+PATIENCE = 15.0
 #: Who asks for a name waits so long for the answer.
 CLAIM_WITHIN = 5.0
 
@@ -79,8 +81,8 @@ class Listener(Protocol):
     def hinted(self, hint: Hint) -> None:
         """Something may have changed."""
 
-    def present(self) -> Iterable[tuple[SessionRecord, str, Sequence[str]]]:
-        """Who is here: each session with the key of its name, and its rooms."""
+    def present(self) -> Iterable[tuple[SessionRecord, str, Sequence[str], bool]]:
+        """Who is here: each session with the key of its name, its rooms, and whether it has the name already."""
 
     def told_of_leaving(self, rooms: Iterable[str]) -> None:
         """The store knows now that somebody left these rooms here."""
@@ -146,14 +148,16 @@ class Nodes:
         self._every(self._store.lease / 3, self._renew)
         self._every(REAP_EVERY, self._reap)
         self._every(LOOK_EVERY, self._look)
+        self._every(1.0, self._interrupt)
         Deferred.fromCoroutine(self._guarded(self._listen))
 
     def close(self) -> None:
-        """Stop all timers."""
+        """Stop all timers, and whatever the store is still asked."""
         self._running = False
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        self._store.interrupt(0.0)
 
     def idle(self) -> Deferred[None]:
         """Fires when the store has been told all."""
@@ -254,27 +258,34 @@ class Nodes:
         if not await self._journal.maintain(self._store.renew):
             self._buried = True
         if self._buried:
-            self._buried = False
             await self._come_back()
 
     async def _come_back(self) -> None:
-        """The others took this node for dead: who is here claims its name anew, and who lost it is told so."""
+        """The store may not know who is here, or the others took this node for dead: it is told all anew, and who
+        lost his name is told so."""
+        present = list(self._listener.present())
+        sessions = [record.id for record, *_ in present]
+        places = [(record.id, room) for record, _, rooms, _ in present for room in rooms]
+        # Claims that come later are made later, so what they bring is not taken for a remnant.
+        await self._journal.maintain(lambda: self._store.settle(sessions, places))
+        self._buried = False
         # All at once: the lease has to be renewed meanwhile.
-        await gatherResults([Deferred.fromCoroutine(self._come(*one)) for one in self._listener.present()])
+        here = [(record, key) for record, key, _, named in present if named]
+        await gatherResults([Deferred.fromCoroutine(self._come(*one)) for one in here])
 
-    async def _come(self, record: SessionRecord, key: str, rooms: Sequence[str]) -> None:
+    async def _come(self, record: SessionRecord, key: str) -> None:
         try:
             await self._claim(record, key, record.id)
         except NameInUse:
             self._listener.dispossessed(record.id)
         except Unavailable:
             self._buried = True
-        else:
-            for room in rooms:
-                self.enter(record.id, room)
 
     async def _reap(self) -> None:
         await self._journal.maintain(lambda: self._store.reap(self._grace))
+
+    async def _interrupt(self) -> None:
+        self._store.interrupt(PATIENCE)
 
     async def _look(self) -> None:
         elsewhere = await self._journal.read(self._store.elsewhere)

@@ -113,6 +113,18 @@ class Room:
         self.last = messages[-1].seq
         return self.window.extend(messages)
 
+    def page(self, after: int | None, before: int, limit: int, max_bytes: int) -> list[Message] | None:
+        """As a store's page, from memory; None where the window does not hold it."""
+        if self.window.first is None:
+            return [] if self.first > self.last else None
+        if after is not None:
+            page = self.window.after(max(after, self.first - 1), limit, max_bytes)
+            return page and [message for message in page if message.seq < before]
+        if self.window.first == self.first:
+            before = max(before, self.first)
+            limit = min(limit, before - self.first)  # there is no more than that
+        return self.window.before(before, limit, max_bytes)
+
     def forget(self, first: int) -> None:
         """The messages below this number have been removed."""
         self.first = max(self.first, first)

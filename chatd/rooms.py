@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -22,6 +22,8 @@ from chatd.room import PAGE_BYTES, PAGE_MESSAGES, Room, WindowBudget
 FIRST_WINDOW = 100
 #: So many messages of other nodes are read at once.
 NEWS = 1000
+#: Who asks for something waits so long for the store.
+READ_WITHIN = 5.0
 #: What could not be read is tried again after so many seconds.
 AGAIN = 1.0
 
@@ -106,9 +108,12 @@ class Rooms:
     async def read(self, call: Callable[..., T], *args: object) -> T:
         """Read from the store. Raises Unavailable."""
         try:
-            found = await self._journal.read(call, *args)
-        except StoreError as error:
-            self._outages.failed("the store cannot be read", error)
+            found = await self._journal.read(call, *args).addTimeout(READ_WITHIN, self._clock)
+        except (StoreError, TimeoutError) as error:
+            reason = (
+                error if isinstance(error, StoreError) else StoreError(f"no answer within {READ_WITHIN:.0f} s")
+            )
+            self._outages.failed("the store cannot be read", reason)
             raise Unavailable("The database does not answer now: try again.") from None
         self._outages.worked("the store cannot be read")
         return found

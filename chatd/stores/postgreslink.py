@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from time import perf_counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,6 +19,9 @@ from chatd.interfaces import OutcomeUnknown, StoreError
 
 T = TypeVar("T")
 Link = Connection[tuple[Any, ...]]
+
+# It warns of what it raises as well.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 # How soon a connection is known to be lost, on both sides; what the URL says goes before.
 _DEFAULTS = {
@@ -28,11 +34,13 @@ _DEFAULTS = {
 }
 
 # All that is asked for is found by an index, whatever the statistics say of a chat that grows by the minute.
-# A node that stopped in the middle of a transaction must not hold up the others for long. A commit is on the disk
-# before it is acknowledged: what the server is set to counts, unless it is nothing.
+# A node that stopped in the middle of a transaction must not hold up the others for long; and who waits for a lock
+# gives up before `interrupt` cuts it off, as the server would hold what was cut off until the lock is free.
+# A commit is on the disk before it is acknowledged: what the server is set to counts, unless it is nothing.
 _SETTINGS = """
     SET enable_seqscan = off;
     SET idle_in_transaction_session_timeout = '10s';
+    SET lock_timeout = '5s';
     SET tcp_keepalives_idle = 10;
     SET tcp_keepalives_interval = 3;
     SET tcp_keepalives_count = 3;
@@ -49,14 +57,22 @@ _NO_URL = (
 
 def connect(url: str) -> Link:
     """A connection in autocommit mode. Raises psycopg.Error, whose text holds no password."""
+    link = _connect(url)
+    _set_up(link)
+    return link
+
+
+def _connect(url: str) -> Link:
     options: dict[str, Any] = {**_DEFAULTS, **_parameters(url), "client_encoding": "UTF8"}
-    link = Connection.connect(autocommit=True, **options)
+    return Connection.connect(autocommit=True, **options)
+
+
+def _set_up(link: Link) -> None:
     try:
         link.execute(_SETTINGS)
     except BaseException:
         link.close()
         raise
-    return link
 
 
 def _parameters(url: str) -> dict[str, Any]:
@@ -81,6 +97,10 @@ class Links:
         self._writer: Link | None = None
         self._readers: list[tuple[threading.Thread, Link]] = []
         self._lock = threading.Lock()
+        #: What is under way on which connection, and since when.
+        self._under_way: dict[Link, float] = {}
+        #: How often the connection that writes has been opened anew.
+        self.reopened = 0
         self._mine = threading.local()
         #: How long the last commit took that waited for the disk.
         self.flush_seconds = 0.0
@@ -108,16 +128,42 @@ class Links:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        self.reopened += 1
         self._writer = self.another()
+
+    def interrupt(self, seconds: float) -> None:
+        """Cut off what has been under way for so many seconds: it fails then. From any thread.
+
+        A server that hangs on a machine that lives acknowledges all that it is sent, so that TCP waits for ever.
+        """
+        before = monotonic() - seconds
+        with self._lock:
+            for link, since in self._under_way.items():
+                if since <= before:
+                    _cut_off(link)
+
+    @contextmanager
+    def interruptible(self, link: Link) -> Iterator[None]:
+        """Something is under way on this connection, which nobody closes meanwhile."""
+        with self._lock:
+            self._under_way[link] = monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[link]
 
     def another(self) -> Link:
         """One more connection, for the caller to close. Raises StoreError."""
         if not self._open:
             raise StoreError("the database is not open")
         try:
-            return connect(self._url)
+            link = _connect(self._url)
+            with self.interruptible(link):
+                _set_up(link)
         except psycopg.Error as error:
             raise StoreError(one_line(error)) from error
+        return link
 
     def write(self, work: Callable[[Link], T]) -> T:
         """Do it in a transaction of its own. Raises OutcomeUnknown or StoreError."""
@@ -127,7 +173,7 @@ class Links:
         committing = 0.0
         try:
             # In a pipeline the server is waited for where its answer is needed, and at the end.
-            with link.pipeline():
+            with self.interruptible(link), link.pipeline():
                 link.execute("BEGIN")
                 result = work(link)
                 committing = perf_counter()
@@ -161,12 +207,15 @@ class Links:
         try:
             if link is not None:
                 try:
-                    return work(link)
+                    with self.interruptible(link):
+                        return work(link)
                 except psycopg.Error as error:
                     if not _lost(link, error):
                         raise
                     link.close()
-            return work(self._new_reader())
+            link = self._new_reader()
+            with self.interruptible(link):
+                return work(link)
         except psycopg.Error as error:
             raise StoreError(one_line(error)) from error
 
@@ -179,6 +228,11 @@ class Links:
             self._readers = [(thread, link) for thread, link in self._readers if link not in gone]
             self._readers.append((threading.current_thread(), new))
         return new
+
+
+def _cut_off(link: Link) -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(link.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def one_line(error: psycopg.Error) -> str:

@@ -63,7 +63,12 @@ _FREE_NAMES = """
 _ENTER = """
     INSERT INTO presence (room, session, node)
     SELECT room, session, %s FROM unnest(%s::bigint[], %s::text[]) AS new (session, room)
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING RETURNING room
+"""
+_OTHERS_HERE = "SELECT session, node FROM here WHERE node = %s AND session <> ALL(%s::bigint[])"
+_LEAVE_OTHERS = """
+    DELETE FROM presence WHERE (session, room) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+    AND node = %s RETURNING room
 """
 _LEAVE = """
     DELETE FROM presence USING unnest(%s::bigint[], %s::text[]) AS gone (session, room)
@@ -145,6 +150,14 @@ def depart(link: Link, gone: Sequence[tuple[int, str]]) -> list[str]:
     left = link.execute(_GO_FROM_ROOMS, arrays(gone, 2)).fetchall()
     link.execute(_FREE_NAMES, (sessions,))
     return [room for (room,) in left]
+
+
+def settle(link: Link, node: str, sessions: Sequence[int], places: Sequence[tuple[int, str]]) -> list[str]:
+    """These sessions are here, and in these rooms, and no others. Returns the rooms where that changed things."""
+    gone = link.execute(_OTHERS_HERE, (node, list(sessions))).fetchall()
+    left = depart(link, gone)
+    left += [room for (room,) in link.execute(_LEAVE_OTHERS, (*arrays(places, 2), node)).fetchall()]
+    return left + [room for (room,) in link.execute(_ENTER, (node, *arrays(places, 2))).fetchall()]
 
 
 def enter(link: Link, node: str, places: Sequence[tuple[int, str]]) -> None:
