@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from msgspec import json
@@ -181,8 +182,8 @@ class _Text:
     def _message(self, message: Message) -> str:
         words = "action" if message.action else "text"
         return (
-            f"{self._time(message.at)} said room={_value(message.room)} seq={message.seq}"
-            f" name={_value(message.name)} {words}={_quoted(message.text)}\n"
+            f"{self._time(message.at)} said room={_word(message.room)} seq={message.seq}"
+            f" name={_word(message.name)} {words}={_quoted(message.text)}\n"
         )
 
 
@@ -221,6 +222,10 @@ def _value(value: object) -> str:
         return "true" if value else "false"
     text = str(value)
     return text if text and text.isprintable() and not _QUOTED.search(text) else _quoted(text)
+
+
+# The same rooms and names come again and again.
+_word = lru_cache(4096)(_value)
 
 
 def _quoted(text: str) -> str:
