@@ -14,6 +14,7 @@ A room is a log, and a member is a cursor in it. From the bottom up:
     journal         group commit: a batch is on the disk before anybody sees it
     rooms           the rooms in memory, kept up with the store
     nodes           the other nodes of the chat, where several share a store
+    admission       who gets in, and under which name
     hub             the rules, for every door
     health          whether a message could be kept now
     stores/         where the logs are: SQLite, PostgreSQL
@@ -22,6 +23,7 @@ A room is a log, and a member is a cursor in it. From the bottom up:
     logfile         a file of lines that rotates and survives a full disk
     connectionlog   who connected, what was said, who left and why
     wire            the JSON messages, which server, web page and client share
+    pipes           transports that take so much at once and no more
     outbox          the only writer to a member's transport: live, behind, catching up
     member          a connection that takes part
     jsonlines       the dialect of programs

@@ -7,9 +7,7 @@ one is told to its member by `kept`, `refused` and `waiting`.
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
@@ -18,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from chatd import names, sessions
+from chatd import names
+from chatd.admission import Admission, Welcome, now
 from chatd.errors import (
     BadId,
     BadSearch,
@@ -28,8 +27,6 @@ from chatd.errors import (
     NotKept,
     TooManyRooms,
     TooSlow,
-    Unavailable,
-    WrongPassword,
 )
 from chatd.events import Message
 from chatd.interfaces import Draft, Hint, IMember, ISharedStore, IStore, Kept, SessionRecord
@@ -50,7 +47,6 @@ ROOM_NAMES = 50
 SEARCH_SECONDS = 2.0
 #: Who has been in a room for so many seconds is worth holding a name for, like who has said something.
 ESTABLISHED_AFTER = 10.0
-DAY = 24 * 60 * 60 * 1000
 
 
 class Settings(Struct, frozen=True):
@@ -64,14 +60,6 @@ class Settings(Struct, frozen=True):
     max_rooms: int = 10_000
     password: str | None = None
     window_bytes: int = 8 * 1024 * 1024
-
-
-class Welcome(NamedTuple):
-    """What became of a hello. `token` is None for a session that cannot be resumed."""
-
-    session: Session
-    token: str | None
-    resumed: bool
 
 
 class Entered(Struct, frozen=True):
@@ -129,8 +117,17 @@ class Hub:
             self._nodes = Nodes(shared, self.journal, clock, workers, self.settings.grace, self)
         self._peers: Peers = self._nodes or Alone()
         self._settled: dict[IMember, list[Deferred[None]]] = {}
-        #: Sessions that are asking the other nodes for their names, each with who waits for the answer.
-        self._claims: dict[Session, list[Deferred[None]]] = {}
+        self._admission = Admission(
+            store,
+            clock,
+            self.journal,
+            self._rooms,
+            self._sessions,
+            self._peers,
+            self._end,
+            session_days=self.settings.session_days,
+            password=self.settings.password,
+        )
 
     @property
     def log_id(self) -> str:
@@ -147,7 +144,7 @@ class Hub:
             return
         for record in self._store.held_sessions():
             try:
-                session = self._revive(record)
+                session = self._admission.revive(record)
             except ChatError as error:
                 self.log.warn("the name {name} is not held: {error}", name=record.name, error=error)
                 continue
@@ -157,7 +154,7 @@ class Hub:
         """Note in the store that the connected sessions are still seen."""
         for session in self._sessions:
             if session.stored:
-                self.journal.save(session.record(self._now(), held=session.token is not None))
+                self.journal.save(session.record(now(self._clock), held=session.token is not None))
 
     async def idle(self) -> None:
         """Wait until all that is under way is settled."""
@@ -182,9 +179,10 @@ class Hub:
 
     def present(self) -> list[tuple[SessionRecord, str, list[str], bool]]:
         """Who is here: each session with the key of its name, its rooms, and whether it has the name already."""
-        now = self._now()
+        moment = now(self._clock)
+        claiming = self._admission.claiming
         return [
-            (one.record(now, True), one.key, [room.name for room in one.rooms], one not in self._claims)
+            (one.record(moment, True), one.key, [room.name for room in one.rooms], not claiming(one))
             for one in self._sessions
         ]
 
@@ -196,7 +194,7 @@ class Hub:
     def dispossessed(self, session: int) -> None:
         """Another session took this one's name while this node was not heard of."""
         for one in self._sessions:
-            if one.id == session and one not in self._claims:
+            if one.id == session and not self._admission.claiming(one):
                 for member in list(one.members):
                     member.goodbye(f"somebody else is {one.name} now", None)
                     self.lost(member, clean=True)
@@ -208,22 +206,12 @@ class Hub:
     async def hello(
         self, member: IMember, name: str, token: str | None = None, password: str | None = None
     ) -> Welcome:
-        """Give a connection a session: that of the token, else a new one by that name."""
-        self.check_password(password)
-        shown, key = names.person(name)
-        session = None if token is None else await self._recall(token, shown)
-        if session is not None:
-            if not session.members and shown != session.name:
-                await self._rename(session, shown, key)
-            elif not session.members and session.grace is not None:
-                self._peers.keep(session.record(self._now(), held=True), session.key)
-            self._sessions.connect(session, member)
-            return Welcome(session, token, True)
-        token = sessions.new_token() if member.resumable else None
-        session = self._sessions.new(shown, key, token)
-        await self._claim(session)
-        self._sessions.connect(session, member)
-        return Welcome(session, token, False)
+        """Give a connection a session: that of the token, else a new one by that name. Raises ChatError."""
+        return await self._admission.hello(member, name, token, password)
+
+    def check_password(self, password: str | None) -> None:
+        """Raises WrongPassword where the server has one, and this is not it."""
+        self._admission.check_password(password)
 
     def lost(self, member: IMember, clean: bool) -> None:
         """A connection is gone. `clean`: it said goodbye, so nothing is held for it."""
@@ -236,7 +224,7 @@ class Hub:
             self._depart(session, room, member, hold)
         member.rooms.clear()
         if session.stored:
-            self.journal.save(session.record(self._now(), held=hold or bool(session.members)))
+            self.journal.save(session.record(now(self._clock), held=hold or bool(session.members)))
         if hold:
             if session.grace is not None:
                 session.grace.cancel()
@@ -245,83 +233,6 @@ class Hub:
                 self._peers.hold(session.id, self.settings.grace)
         elif not session.members:
             self._end(session)
-
-    def check_password(self, password: str | None) -> None:
-        """Raises WrongPassword where the server has one, and this is not it."""
-        wanted = self.settings.password
-        if wanted is None:
-            return
-        if password is None:
-            raise WrongPassword("This server has a password: say it.")
-        if not hmac.compare_digest(wanted.encode(), password.encode("utf-8", "replace")):
-            raise WrongPassword("This is not the password.")
-
-    async def _recall(self, token: str, shown: str) -> Session | None:
-        """The session that the token speaks for: it is here, or comes from the store. Raises ChatError."""
-        hashed = sessions.hashed(token)
-        oldest = self._now() - self.settings.session_days * DAY
-        while True:
-            session = self._sessions.with_token(hashed)
-            if session is None:
-                record = await self._rooms.read(self._store.session, hashed)
-                # Another connection may have come with the same token meanwhile.
-                if self._sessions.with_token(hashed) is None:
-                    return await self._from_store(record, shown) if record and record.seen >= oldest else None
-            elif session in self._claims:
-                waiting: Deferred[None] = Deferred()
-                self._claims[session].append(waiting)
-                await waiting
-            else:
-                return session
-
-    async def _from_store(self, record: SessionRecord, shown: str) -> Session:
-        session = self._revive(SessionRecord(record.id, record.token, shown, record.seen, True))
-        await self._claim(session)
-        return session
-
-    def _revive(self, record: SessionRecord) -> Session:
-        name, key = names.person(record.name)
-        session = self._sessions.add(Session(record.id, record.token, name, key))
-        session.stored = session.established = True
-        if self._nodes is None:
-            self.journal.save(session.record(self._now(), held=True))
-        return session
-
-    async def _claim(self, session: Session) -> None:
-        """Take the name among all nodes. Raises ChatError, and then the session is none."""
-        with self._claiming(session):
-            try:
-                await self._peers.claim(session.record(self._now(), held=True), session.key)
-            except ChatError:
-                self._sessions.remove(session)
-                raise
-
-    async def _rename(self, session: Session, shown: str, key: str) -> None:
-        """Give another name to a session without connections. Raises ChatError."""
-        self._sessions.reserve(key, session)
-        with self._claiming(session):
-            try:
-                await self._peers.claim(SessionRecord(session.id, session.token, shown, self._now(), True), key)
-            except ChatError as error:
-                self._sessions.unreserve(key, session)
-                if session.grace is None or isinstance(error, Unavailable):
-                    self._end(session)
-                raise
-        old = session.name
-        self._sessions.rename(session, shown, key)
-        for room in session.rooms:
-            self._presence.left(room, old)
-            self._presence.joined(room, shown)
-
-    @contextmanager
-    def _claiming(self, session: Session) -> Iterator[None]:
-        """Others who come with its token wait for what becomes of it."""
-        self._claims[session] = []
-        try:
-            yield
-        finally:
-            for waiting in self._claims.pop(session):
-                waiting.callback(None)
 
     def _establish(self, session: Session) -> None:
         """It is worth remembering."""
@@ -332,14 +243,14 @@ class Hub:
             session.establishing = None
         if not session.stored:
             session.stored = True
-            self.journal.save(session.record(self._now(), held=session.token is not None))
+            self.journal.save(session.record(now(self._clock), held=session.token is not None))
 
     def _grace_over(self, session: Session) -> None:
         session.grace = None
         for room in list(session.rooms):
             if not room.here[session]:
                 self._gone(session, room)
-        if not session.members and session not in self._claims:
+        if not session.members and not self._admission.claiming(session):
             self._end(session)
 
     def _end(self, session: Session) -> None:
@@ -348,7 +259,7 @@ class Hub:
         self._sessions.remove(session)
         self._peers.release(session.id)
         if session.stored:
-            self.journal.save(session.record(self._now(), held=False))
+            self.journal.save(session.record(now(self._clock), held=False))
 
     # Rooms
 
@@ -433,7 +344,7 @@ class Hub:
             raise BadId("An id has no control characters.")
         if not session.stored:
             self._establish(session)
-        draft = Draft(place.name, session.id, id, self._now(), session.name, text, action)
+        draft = Draft(place.name, session.id, id, now(self._clock), session.name, text, action)
         place.drafts[session] += 1
         member.drafts += 1
         return self.journal.add(draft, member)
@@ -558,9 +469,6 @@ class Hub:
         await self._rooms.forget_removed()
 
     # Helpers
-
-    def _now(self) -> int:
-        return int(self._clock.seconds() * 1000)
 
     @staticmethod
     def _session(member: IMember) -> Session:

@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from chatd.hub import DAY, Hub
+from chatd.admission import DAY, now
+from chatd.hub import Hub
 from chatd.interfaces import IStore, StoreError
 from chatd.outages import Outages
 
@@ -84,7 +85,7 @@ class Maintenance(Service):
             pass
 
     async def _expire(self) -> None:
-        before = self._now() - int(self._hub.settings.session_days * DAY)
+        before = now(self._clock) - int(self._hub.settings.session_days * DAY)
         while self.running and await self._step(lambda: self._store.expire_sessions(before, EXPIRE_STEP)):
             pass
 
@@ -93,11 +94,8 @@ class Maintenance(Service):
 
     async def _retain(self) -> None:
         assert self._retain_days is not None
-        before = self._now() - int(self._retain_days * DAY)
+        before = now(self._clock) - int(self._retain_days * DAY)
         while self.running and await self._step(lambda: self._store.retain(before, RETAIN_STEP)):
             pass
         # Also where another node has removed them.
         await self._hub.retained()
-
-    def _now(self) -> int:
-        return int(self._clock.seconds() * 1000)
