@@ -18,7 +18,7 @@ ROOT = Path(chatd.__file__).parent
 PARTS: list[str] = re.findall(r"^    ([a-z]+)/? +\S", chatd.__doc__ or "", re.MULTILINE)
 CORE = PARTS[: PARTS.index("hub") + 1]
 #: What the doors are made of, and the doors.
-DOORS = ["outbox", "member", "jsonlines", "text", "framing", "pacing", "server", "web"]
+DOORS = ["pipes", "outbox", "member", "jsonlines", "text", "framing", "pacing", "server", "web"]
 #: What the core may have of Twisted: promises of results, time, threads, and the log.
 TOOLS = {
     "twisted.internet.defer",
