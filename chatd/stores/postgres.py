@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from time import monotonic
 from typing import Any, TypeVar
 from zlib import crc32
@@ -26,11 +25,11 @@ from chatd.interfaces import (
     StoreUnusable,
 )
 from chatd.stores import postgresnodes as nodes
-from chatd.stores.batches import Ident, Stored, keep_new, within
+from chatd.stores import postgresupkeep as upkeep
+from chatd.stores import postgreswrites as writes
+from chatd.stores.batches import within
 from chatd.stores.postgreslink import Link, Links, arrays, one_line
 from chatd.stores.postgrespages import (
-    ACTION,
-    LAST_SEQ,
     NEWEST_FIRST,
     NEWS,
     OLDEST_FIRST,
@@ -49,60 +48,8 @@ _UPKEEP, _REAPING = 1, 2
 # When a database that does not answer is told that this node ends.
 _CLOSE_WITHIN = 2.0
 
-# Ids that one call forgets: a session may have a million of them.
-_IDS_A_STEP = 2000
-
-_LOCK_ROOMS = "SELECT id, last, at FROM rooms WHERE id = ANY(%s::integer[]) ORDER BY id FOR UPDATE"
-_FIND_IDS = """
-    SELECT draft.room, draft.session, draft.id, known.seq, first.at, first.text, first.flags
-    FROM unnest(%s::integer[], %s::bigint[], %s::text[]) AS draft (room, session, id)
-    CROSS JOIN LATERAL (
-        SELECT seq FROM ids WHERE (session, room, id) = (draft.session, draft.room, draft.id) LIMIT 1) AS known
-    LEFT JOIN LATERAL (
-        SELECT at, text, flags FROM messages WHERE (room, seq) = (draft.room, known.seq) LIMIT 1) AS first ON true
-"""
-_INSERT = """
-    WITH new AS (
-        SELECT * FROM unnest(
-            %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[],
-            %s::text[], %s::text[], %s::integer[], %s::text[]
-        ) AS new (room, seq, at, session, name, text, flags, id)),
-    numbered AS (INSERT INTO ids (session, room, id, seq) SELECT session, room, id, seq FROM new)
-    INSERT INTO messages (room, seq, at, session, name, text, flags)
-    SELECT room, seq, at, session, name, text, flags FROM new
-"""
-_UPDATE_ROOMS = """
-    UPDATE rooms SET last = new.last, at = new.at
-    FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) AS new (id, last, at) WHERE rooms.id = new.id
-"""
-_MAKE_ROOMS = """
-    WITH made AS (
-        INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name
-        ON CONFLICT (name) DO NOTHING RETURNING id)
-    INSERT INTO upkeep (room) SELECT id FROM made
-"""
-_SAVE_SESSIONS = """
-    INSERT INTO sessions (id, token, name, seen, held)
-    SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::text[], %s::bigint[], %s::boolean[]) AS new (id)
-    ORDER BY new.id
-    ON CONFLICT (id) DO UPDATE
-    SET token = excluded.token, name = excluded.name, seen = excluded.seen, held = excluded.held
-"""
 _SESSIONS = "SELECT id, token, name, seen, held FROM sessions"
 _ROOMS = "SELECT name, last, first FROM rooms JOIN upkeep ON upkeep.room = rooms.id WHERE last > 0"
-_OLDEST = """
-    SELECT upkeep.room, first FROM upkeep JOIN messages ON messages.room = upkeep.room AND seq = first
-    WHERE at < %s LIMIT 1
-"""
-_EXPIRED = """
-    SELECT id FROM sessions WHERE seen < %s AND NOT EXISTS (SELECT 1 FROM here WHERE session = sessions.id)
-    ORDER BY seen LIMIT %s FOR UPDATE SKIP LOCKED
-"""
-_TAKE_IDS = """
-    WITH gone AS (
-        DELETE FROM ids WHERE ctid = ANY(ARRAY(SELECT ctid FROM ids WHERE session = %s LIMIT %s)) RETURNING 1)
-    SELECT count(*) FROM gone
-"""
 
 
 @implementer(ISharedStore)
@@ -176,7 +123,7 @@ class PostgresStore:
         rooms = {draft.room: self._room_ids.get(draft.room) for draft in drafts}
         new = [name for name, id in rooms.items() if id is None]
         if new:
-            self._links.write(lambda link: link.execute(_MAKE_ROOMS, (new,)))
+            self._links.write(lambda link: writes.make_rooms(link, new))
             query = "SELECT name, id FROM rooms WHERE name = ANY(%s)"
             self._room_ids.update(self._links.write(lambda link: link.execute(query, (new,)).fetchall()))
         return {name: self._room_ids[name] for name in rooms}
@@ -184,26 +131,15 @@ class PostgresStore:
     def _append(
         self, link: Link, rooms: dict[str, int], drafts: Sequence[Draft], sessions: Sequence[SessionRecord]
     ) -> list[Kept]:
-        # The order is what keeps the promise. With the rooms locked, nobody else numbers in them until this is
-        # committed. What was stored before that is looked for in a statement after the one that locks, because
-        # each sees what was committed when it began.
-        locked = link.execute(_LOCK_ROOMS, (list(rooms.values()),))
-        found = link.execute(_FIND_IDS, arrays([(rooms[d.room], d.session, d.id) for d in drafts], 3))
-        counters = {id: (last, at) for id, last, at in locked}
-        names = {id: name for name, id in rooms.items()}
-        stored: dict[Ident, Stored] = {
-            (names[room], session, id): Stored(seq, at, text, flags == ACTION)
-            for room, session, id, seq, at, text, flags in found
-        }
-        kept = keep_new(drafts, stored, lambda new: _insert(link, rooms, counters, new))
-        _save(link, sessions)
+        kept = writes.append(link, rooms, drafts)
+        writes.save(link, sessions)
         changed = [draft.room for draft, one in zip(drafts, kept, strict=True) if one.new]
         nodes.notify(link, self.log_id, self.node, "messages", changed)
         return kept
 
     def save(self, sessions: Sequence[SessionRecord]) -> None:
         """Insert or update sessions. Raises StoreError."""
-        self._links.write(lambda link: _save(link, sessions))
+        self._links.write(lambda link: writes.save(link, sessions))
 
     def session(self, token: bytes) -> SessionRecord | None:
         """The session with this hashed token."""
@@ -219,7 +155,7 @@ class PostgresStore:
 
         A session with very many ids takes several calls, and counts in each. One that is here does not expire.
         """
-        return self._maintain(lambda link: _expire(link, before, limit)) or 0
+        return self._maintain(lambda link: upkeep.expire(link, before, limit)) or 0
 
     def room(self, name: str) -> RoomRecord | None:
         """The room, or None where it has no message yet."""
@@ -266,7 +202,7 @@ class PostgresStore:
 
     def retain(self, before: int, limit: int) -> int:
         """Remove up to `limit` messages older than that moment. Returns how many."""
-        return self._maintain(lambda link: _retain(link, before, limit)) or 0
+        return self._maintain(lambda link: upkeep.retain(link, before, limit)) or 0
 
     def _maintain(self, work: Callable[[Link], T], kind: int = _UPKEEP) -> T | None:
         """Do it unless another node is at such a thing: None then."""
@@ -308,7 +244,7 @@ class PostgresStore:
 
         def work(link: Link) -> set[int]:
             winners = nodes.claim(link, self.node, claims)
-            _save(link, winners)
+            writes.save(link, winners)
             return {session.id for session in winners}
 
         winners = self._links.write(work)
@@ -399,64 +335,3 @@ class PostgresStore:
         self._listener.close()
         self._listener = None
         return StoreError(one_line(error))
-
-
-def _insert(
-    link: Link, rooms: dict[str, int], counters: dict[int, tuple[int, int]], drafts: Sequence[Draft]
-) -> list[Kept]:
-    """Number and insert drafts that are no repeats. `counters` holds the last number and moment of each room."""
-    rows: list[tuple[int | str, ...]] = []
-    kept = []
-    for draft in drafts:
-        room = rooms[draft.room]
-        last, at = counters[room]
-        seq, at = last + 1, max(at, draft.at)
-        counters[room] = seq, at
-        flags = ACTION if draft.action else 0
-        rows.append((room, seq, at, draft.session, draft.name, draft.text, flags, draft.id))
-        kept.append(Kept(seq, at))
-    if rows:
-        link.execute(_INSERT, arrays(rows, 8))
-        link.execute(_UPDATE_ROOMS, arrays([(room, *counter) for room, counter in counters.items()], 3))
-    return kept
-
-
-def _save(link: Link, sessions: Sequence[SessionRecord]) -> None:
-    if sessions:
-        rows = [(s.id, s.token, s.name, s.seen, s.held) for s in sessions]
-        link.execute(_SAVE_SESSIONS, [list(column) for column in zip(*rows, strict=True)])
-
-
-def _retain(link: Link, before: int, limit: int) -> int:
-    removed = 0
-    while removed < limit:
-        row = link.execute(_OLDEST, (before,)).fetchone()
-        if row is None:
-            break
-        removed += _remove(link, row[0], row[1], before, limit - removed)
-    return removed
-
-
-def _remove(link: Link, room: int, first: int, before: int, limit: int) -> int:
-    """Remove up to `limit` messages from the front of a room. Returns how many."""
-    rows = link.execute(OLDEST_FIRST, (room, first - 1, room, LAST_SEQ, limit)).fetchall()
-    old = list(takewhile(lambda row: row[1] < before, rows))
-    end = old[-1][0]
-    for table in ("messages", "search"):
-        link.execute(f"DELETE FROM {table} WHERE room = %s AND seq BETWEEN %s AND %s", (room, first, end))
-    query = "UPDATE upkeep SET first = %s, indexed = greatest(indexed, %s) WHERE room = %s"
-    link.execute(query, (end + 1, end, room))
-    return len(old)
-
-
-def _expire(link: Link, before: int, limit: int) -> int:
-    left = _IDS_A_STEP
-    count = 0
-    for (session,) in link.execute(_EXPIRED, (before, limit)).fetchall():
-        (gone,) = link.execute(_TAKE_IDS, (session, left)).fetchall()
-        left -= gone[0]
-        count += 1
-        if left <= 0:  # there may be more: the session stays until it has none
-            break
-        link.execute("DELETE FROM sessions WHERE id = %s", (session,))
-    return count
