@@ -152,13 +152,19 @@ class _FileObserver:
 
 
 class _Times:
-    """Milliseconds since 1970 as RFC 3339, quick where many fall in the same second."""
+    """Milliseconds since 1970 as RFC 3339, quick where many are the same, or fall in the same second."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._second = self._at = -1
+        self._prefix = self._shown = ""
 
     def __call__(self, at: int) -> str:
+        if at != self._at:
+            self._at = at
+            self._shown = self._show(at)
+        return self._shown
+
+    def _show(self, at: int) -> str:
         second, thousandths = divmod(at, 1_000)
         if second != self._second:
             self._second = second
