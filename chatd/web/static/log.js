@@ -248,8 +248,7 @@ export class Log {
   #scrolled() {
     if (!this.#room) return;
     // In a frame that brings both, the scroll event comes before the new size is told: the reader has not moved.
-    if (this.following && this.#box.clientHeight !== this.#height) return;
-    this.#measure();
+    if (!this.following || this.#box.clientHeight === this.#height) this.#measure();
     if (this.needsOlder) this.#on.older();
     if (this.needsNewer) this.#on.newer();
     this.#on.moved();
