@@ -152,7 +152,7 @@ class TextMember(Member):
         return notice(f"messages {first} to {last} are no longer kept")
 
     def waiting(self, id: str) -> None:
-        self._notice("The disk is slow: your message is not kept yet, and nobody has seen it.")
+        self._notice("The database is slow: your message is not kept yet, and nobody has seen it.")
 
     def _notice(self, text: str) -> None:
         self.outbox.answer(notice(text))

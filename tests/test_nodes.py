@@ -626,7 +626,7 @@ def test_a_database_that_hangs_is_waited_for_by_nobody_for_ever(tmp_path: Path, 
         time.sleep(LEASE / 2)
         bo.say("anybody there?")
         ana.say("hola?", "2")
-        bo.until(r"\* The disk is slow: your message is not kept yet")
+        bo.until(r"\* The database is slow: your message is not kept yet")
         ana.until("waiting")
         turned_away(node)
         ana.request("history", room="lobby")

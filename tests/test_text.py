@@ -279,7 +279,7 @@ def test_a_message_that_takes_long_is_told_of(tmp_path: Path) -> None:
         chat.advance(1.9)
         assert ana.read() == []
         chat.advance(0.1)
-        assert ana.read() == ["* The disk is slow: your message is not kept yet, and nobody has seen it."]
+        assert ana.read() == ["* The database is slow: your message is not kept yet, and nobody has seen it."]
         later.work()
         chat.settle()
         assert ana.ask("/history 1")[0] == "#1 [2026-11-22 14:05Z] ana: hola"
