@@ -64,8 +64,16 @@ def _say(number: int, text: str) -> Line:
 
 
 def _search(port: int, words: str) -> float:
+    """Milliseconds until there are results, or the search is cut off, as one is that takes two seconds."""
     with Client(port, "seeker") as client:
-        return client.timed({"type": "search", "room": "lobby", "words": words}, "results")
+        begin = time.perf_counter()
+        client.send([{"type": "search", "room": "lobby", "words": words}])
+        try:
+            client.wait_for("results")
+        except RuntimeError as error:
+            if '"too_slow"' not in str(error):
+                raise
+        return (time.perf_counter() - begin) * 1000
 
 
 def _wait_until_quiet(pid: int) -> float:
