@@ -154,6 +154,7 @@ class Admission:
         for room in session.rooms:
             self._rooms.presence.left(room, old)
             self._rooms.presence.joined(room, shown)
+            self._peers.enter(session.id, room.name)  # it is there already, but the others hear of it
 
     @contextmanager
     def _claiming(self, session: Session) -> Iterator[None]:

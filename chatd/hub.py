@@ -461,6 +461,8 @@ class Hub:
         for place in self._rooms:
             listed[place.name] = place.last
             here[place.name] = place.count
+        for name in here:
+            listed.setdefault(name, 0)
         order = sorted(listed, key=lambda name: (-here.get(name, 0), name))
         return [RoomListed(name, listed[name], here.get(name, 0)) for name in order[:ANSWER_ROOMS]]
 

@@ -283,6 +283,7 @@ class Journal:
                 self._refuse(pending, again)
                 continue
             self._deliver([pending], kept)
+            pending.told = True
 
     def _later(self) -> None:
         """The sessions could not be written: try again in a while, though no draft comes."""
@@ -290,6 +291,7 @@ class Journal:
             self._sessions_call = self._clock.callLater(LAST_REPEAT, self._save_sessions)
 
     def _refuse(self, pending: Pending, error: StoreError) -> None:
+        pending.told = True  # that it waits would be wrong from now on
         self._listener.refused(pending, NotKept(f"Not kept, send it again: {error}."))
 
     async def _mend(self) -> None:

@@ -42,11 +42,11 @@ class Maintenance(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._every(INDEX_EVERY, self._index)
-        self._every(EXPIRE_EVERY, self._expire)
-        self._every(REFRESH_EVERY, self._refresh)
+        self._every(INDEX_EVERY, self._index, "the search index has to wait")
+        self._every(EXPIRE_EVERY, self._expire, "old sessions cannot be forgotten")
+        self._every(REFRESH_EVERY, self._refresh, "who is connected cannot be noted")
         if self._retain_days is not None:
-            self._every(RETAIN_EVERY, self._retain)
+            self._every(RETAIN_EVERY, self._retain, "old messages cannot be removed")
 
     def stopService(self) -> None:
         super().stopService()
@@ -54,24 +54,24 @@ class Maintenance(Service):
             if loop.running:
                 loop.stop()
 
-    def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        loop = LoopingCall(self._do, work)
+    def _every(self, seconds: float, work: Callable[[], object], trouble: str) -> None:
+        loop = LoopingCall(self._do, work, trouble)
         loop.clock = self._clock
         self._loops.append(loop)
         loop.start(seconds, now=False)
 
-    def _do(self, work: Callable[[], object]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._guarded(work))
+    def _do(self, work: Callable[[], object], trouble: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._guarded(work, trouble))
 
-    async def _guarded(self, work) -> None:  # type: ignore[no-untyped-def]
+    async def _guarded(self, work, trouble: str) -> None:  # type: ignore[no-untyped-def]
         try:
             await work()
         except StoreError as error:
-            self._outages.failed("maintenance has to wait", error)
+            self._outages.failed(trouble, error)
         except Exception:
             self.log.failure("maintenance failed in a way it should not")
         else:
-            self._outages.worked("maintenance has to wait")
+            self._outages.worked(trouble)
 
     async def _step(self, call: Callable[[], T]) -> T:
         began = self._clock.seconds()

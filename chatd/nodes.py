@@ -135,7 +135,7 @@ class Nodes:
         self._telling = False
         self._idle: list[Deferred[None]] = []
         self._running = False
-        #: Whether who is here has to come again, because the others took this node for dead.
+        #: Whether who is here has to come again: the others took this node for dead, or what it told may be lost.
         self._buried = False
         #: Who was where on other nodes when this one looked last, as the store sums it up.
         self._elsewhere: dict[str, object] = {}
@@ -145,11 +145,11 @@ class Nodes:
         """Be known as alive, before anything else: blocking. Raises StoreError."""
         self._store.renew()
         self._running = True
-        self._every(self._store.lease / 3, self._renew)
-        self._every(REAP_EVERY, self._reap)
-        self._every(LOOK_EVERY, self._look)
-        self._every(1.0, self._interrupt)
-        Deferred.fromCoroutine(self._guarded(self._listen))
+        self._every(self._store.lease / 3, self._renew, "the lease of this node cannot be renewed")
+        self._every(REAP_EVERY, self._reap, "dead nodes cannot be looked for")
+        self._every(LOOK_EVERY, self._look, "the other nodes cannot be looked at")
+        self._every(1.0, self._interrupt, "what hangs cannot be cut off")
+        Deferred.fromCoroutine(self._listen())
 
     def close(self) -> None:
         """Stop all timers, and whatever the store is still asked."""
@@ -269,8 +269,9 @@ class Nodes:
         # Claims that come later are made later, so what they bring is not taken for a remnant.
         await self._journal.maintain(lambda: self._store.settle(sessions, places))
         self._buried = False
+        # Looked at anew: who left or was renamed meanwhile has been told of, and must not come again.
+        here = [(record, key) for record, key, _, named in self._listener.present() if named]
         # All at once: the lease has to be renewed meanwhile.
-        here = [(record, key) for record, key, _, named in present if named]
         await gatherResults([Deferred.fromCoroutine(self._come(*one)) for one in here])
 
     async def _come(self, record: SessionRecord, key: str) -> None:
@@ -301,26 +302,32 @@ class Nodes:
             except StoreError as error:
                 self._outages.failed("hints of other nodes cannot be heard", error)
                 await deferLater(self._clock, AGAIN)
-                continue
-            self._outages.worked("hints of other nodes cannot be heard")
-            if self._running and (hint.messages is None or hint.presence is None or hint.messages | hint.presence):
-                self._listener.hinted(hint)
+            except Exception:
+                self.log.failure("hearing hints of other nodes failed in a way it should not")
+                await deferLater(self._clock, AGAIN)
+            else:
+                self._outages.worked("hints of other nodes cannot be heard")
+                self._heard(hint)
 
-    def _every(self, seconds: float, work: Callable[[], object]) -> None:
-        loop = LoopingCall(lambda: Deferred.fromCoroutine(self._guarded(work)))
+    def _heard(self, hint: Hint) -> None:
+        if self._running and (hint.messages is None or hint.presence is None or hint.messages | hint.presence):
+            self._listener.hinted(hint)
+
+    def _every(self, seconds: float, work: Callable[[], object], trouble: str) -> None:
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(self._guarded(work, trouble)))
         loop.clock = self._clock
         self._loops.append(loop)
         loop.start(seconds, now=False)
 
-    async def _guarded(self, work) -> None:  # type: ignore[no-untyped-def]
+    async def _guarded(self, work, trouble: str) -> None:  # type: ignore[no-untyped-def]
         try:
             await work()
         except StoreError as error:
-            self._outages.failed("keeping up with the other nodes has to wait", error)
+            self._outages.failed(trouble, error)
         except Exception:
             self.log.failure("keeping up with the other nodes failed in a way it should not")
         else:
-            self._outages.worked("keeping up with the other nodes has to wait")
+            self._outages.worked(trouble)
 
 
 def _rooms(changes: Sequence[Change]) -> set[str]:

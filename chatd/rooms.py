@@ -22,7 +22,7 @@ from chatd.room import PAGE_BYTES, PAGE_MESSAGES, Room, WindowBudget
 FIRST_WINDOW = 100
 #: So many messages of other nodes are read at once.
 NEWS = 1000
-#: Who asks for something waits so long for the store.
+#: Who asks for something waits so long for a store that is elsewhere.
 READ_WITHIN = 5.0
 #: What could not be read is tried again after so many seconds.
 AGAIN = 1.0
@@ -107,14 +107,26 @@ class Rooms:
 
     async def read(self, call: Callable[..., T], *args: object) -> T:
         """Read from the store. Raises Unavailable."""
+        over = False
+
+        def if_wanted() -> T:
+            if over:
+                raise StoreError("nobody waits for it any more")
+            return call(*args)
+
+        reading = self._journal.read(if_wanted)
+        if self._shared is not None:
+            reading.addTimeout(READ_WITHIN, self._clock)
         try:
-            found = await self._journal.read(call, *args).addTimeout(READ_WITHIN, self._clock)
+            found = await reading
         except (StoreError, TimeoutError) as error:
             reason = (
                 error if isinstance(error, StoreError) else StoreError(f"no answer within {READ_WITHIN:.0f} s")
             )
             self._outages.failed("the store cannot be read", reason)
             raise Unavailable("The database does not answer now: try again.") from None
+        finally:
+            over = True
         self._outages.worked("the store cannot be read")
         return found
 

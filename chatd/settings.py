@@ -248,9 +248,10 @@ class Options(usage.Options):
                 self[name] = self._parsed(name, parse, self[name])
         self["trust-proxy"] = [self._parsed("trust-proxy", network, value) for value in self["trust-proxy"]]
         if self["max-clients"] > most:
+            given = f"{self.origin('max-clients')}{self['max-clients']}"
             raise fail(
-                f"--max-clients {self['max-clients']}: there can be {most} of them, because of the limit on open "
-                "files; raise that (ulimit -n), or choose fewer"
+                f"{given}: there can be {most} of them, because of the limit on open files; "
+                "raise that (ulimit -n), or choose fewer"
             )
 
     def _read_environment(self, environment: Mapping[str, str]) -> None:
@@ -273,7 +274,8 @@ class Options(usage.Options):
             self[name] = value.lower() in {"1", "yes", "true"}
         else:
             self[name] = value
-        self._variables[name] = variable
+        if self[name]:
+            self._variables[name] = variable
 
     def _parsed(self, name: str, parse: Callable[[str], Any], value: str) -> Any:
         try:

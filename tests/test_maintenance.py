@@ -132,13 +132,13 @@ def test_trouble_ends_with_its_cause(chat: Chat) -> None:
     globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]  # any function of an event is one
     chat.advance(INDEX_EVERY)
     chat.advance(INDEX_EVERY)
-    trouble = "maintenance has to wait: the disk is full"
-    assert said == [f"{trouble}; this is said once, and tried again"]
+    trouble = "the search index has to wait"
+    assert said == [f"{trouble}: the disk is full; this is said once, and tried again"]
     assert chat.store.index(1)
     store.trouble = None
     chat.advance(INDEX_EVERY)
     globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
-    assert said[1:] == ["over: maintenance has to wait"]
+    assert said[1:] == [f"over: {trouble}"]
     assert not chat.store.index(1)
     maintenance.stopService()
 

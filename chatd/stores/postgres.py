@@ -97,10 +97,12 @@ class PostgresStore:
             self._listener = None
         hurry = threading.Timer(_CLOSE_WITHIN, self.interrupt, (0.0,))
         hurry.start()
-        with suppress(StoreError):
-            self._links.write_lazily(lambda link: link.execute("DELETE FROM nodes WHERE id = %s", (self.node,)))
-        hurry.cancel()
-        self._links.close()
+        try:
+            with suppress(StoreError):
+                self._links.write_lazily(lambda link: nodes.leave_for_good(link, self.node))
+        finally:
+            hurry.cancel()
+            self._links.close()
 
     def interrupt(self, seconds: float) -> None:
         """Cut off what has been under way for so many seconds: it fails then. From any thread."""
@@ -206,7 +208,7 @@ class PostgresStore:
 
     def _maintain(self, work: Callable[[Link], T], kind: int = _UPKEEP) -> T | None:
         """Do it unless another node is at such a thing: None then."""
-        lock = crc32(self.log_id.encode()) >> 1, kind
+        lock = self._lock(kind)
 
         def alone(link: Link) -> T | None:
             rows = link.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", lock).fetchall()
@@ -214,9 +216,13 @@ class PostgresStore:
 
         return self._links.write_lazily(alone)
 
+    def _lock(self, kind: int) -> tuple[int, int]:
+        return crc32(self.log_id.encode()) >> 1, kind
+
     def renew(self) -> bool:
         """Say that this node is alive. False: it may be known of it what is no longer so. Raises StoreError."""
-        alive = self._links.write_lazily(lambda link: nodes.renew(link, self.node, self.lease))
+        lock = self._lock(_REAPING)
+        alive = self._links.write_lazily(lambda link: nodes.renew(link, self.node, self.lease, lock))
         # With the connection, the server may have been lost, and with it what was not on the disk yet.
         lasted, self._renewed = self._renewed == self._links.reopened, self._links.reopened
         return alive and lasted

@@ -180,13 +180,19 @@ class Links:
                 link.execute("COMMIT")
         except psycopg.Error as error:
             failed = _failure(link, error, committing > 0)
-            _undo(link)
+            self._undo(link)
             raise failed from error
         except BaseException:
-            _undo(link)
+            self._undo(link)
             raise
         self.flush_seconds = perf_counter() - committing
         return result
+
+    def _undo(self, link: Link) -> None:
+        with suppress(psycopg.Error):
+            if not link.closed:
+                with self.interruptible(link):
+                    link.rollback()
 
     def write_lazily(self, work: Callable[[Link], T]) -> T:
         """Do what can be done again: in a transaction that is on the disk a little later. Raises StoreError."""
@@ -250,12 +256,6 @@ def _failure(link: Link, error: psycopg.Error, committing: bool) -> StoreError:
     if committing and _lost(link, error):
         return OutcomeUnknown(one_line(error))
     return StoreError(one_line(error))
-
-
-def _undo(link: Link) -> None:
-    with suppress(psycopg.Error):
-        if not link.closed:
-            link.rollback()
 
 
 def arrays(rows: Sequence[tuple[int | str, ...]], width: int) -> list[str]:

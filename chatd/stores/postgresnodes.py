@@ -67,8 +67,9 @@ _ENTER = """
 """
 _OTHERS_HERE = "SELECT session, node FROM here WHERE node = %s AND session <> ALL(%s::bigint[])"
 _LEAVE_OTHERS = """
-    DELETE FROM presence WHERE (session, room) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
-    AND node = %s RETURNING room
+    DELETE FROM presence WHERE node = %s AND NOT EXISTS (
+        SELECT 1 FROM unnest(%s::bigint[], %s::text[]) AS known (session, room)
+        WHERE known.session = presence.session AND known.room = presence.room) RETURNING room
 """
 _LEAVE = """
     DELETE FROM presence USING unnest(%s::bigint[], %s::text[]) AS gone (session, room)
@@ -80,7 +81,10 @@ MEMBERS = """
 """
 
 COUNTS = "SELECT room, count(DISTINCT session) FROM presence GROUP BY room"
-ELSEWHERE = "SELECT room, count(*), sum(session) FROM presence WHERE node <> %s GROUP BY room"
+ELSEWHERE = """
+    SELECT room, count(*), sum(session), sum(hashtext(sessions.name)::bigint)
+    FROM presence JOIN sessions ON sessions.id = presence.session WHERE node <> %s GROUP BY room
+"""
 
 
 def channel(log_id: str) -> str:
@@ -100,18 +104,26 @@ def hint(payloads: Iterable[str], node: str) -> Hint:
     """What the notifications of other nodes than this one say together."""
     changed: dict[str, set[str]] = {"messages": set(), "presence": set()}
     for payload in payloads:
-        sender, kind, *rooms = payload.split(" ")
+        sender, _, said = payload.partition(" ")
+        kind, _, rooms = said.partition(" ")
         if sender != node and kind in changed:
-            changed[kind].update(rooms)
+            changed[kind].update(rooms.split())
     return Hint(**{kind: None if "*" in rooms else frozenset(rooms) for kind, rooms in changed.items()})
 
 
-def renew(link: Link, node: str, lease: float) -> bool:
-    """Whether the node was known as alive. It is now."""
+def renew(link: Link, node: str, lease: float, reaping: tuple[int, int]) -> bool:
+    """Whether the node was known as alive. It is now. `reaping` is the lock of whoever reaps."""
     if link.execute(_RENEW, (lease, node)).fetchone():
         return True
+    # Not between what a reaper reads and what it removes: it could be what this node brings next.
+    link.execute("SELECT pg_advisory_xact_lock(%s, %s)", reaping)
     link.execute(_BEGIN, (node, lease))
     return False
+
+
+def leave_for_good(link: Link, node: str) -> None:
+    """The node is dead from now on."""
+    link.execute("DELETE FROM nodes WHERE id = %s", (node,))
 
 
 def reap(link: Link, node: str, lease: float, grace: float) -> list[str]:
@@ -156,7 +168,7 @@ def settle(link: Link, node: str, sessions: Sequence[int], places: Sequence[tupl
     """These sessions are here, and in these rooms, and no others. Returns the rooms where that changed things."""
     gone = link.execute(_OTHERS_HERE, (node, list(sessions))).fetchall()
     left = depart(link, gone)
-    left += [room for (room,) in link.execute(_LEAVE_OTHERS, (*arrays(places, 2), node)).fetchall()]
+    left += [room for (room,) in link.execute(_LEAVE_OTHERS, (node, *arrays(places, 2))).fetchall()]
     return left + [room for (room,) in link.execute(_ENTER, (node, *arrays(places, 2))).fetchall()]
 
 

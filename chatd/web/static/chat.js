@@ -89,6 +89,8 @@ export class Chat {
 
   #out(error) {
     this.#connection.close();
+    clearTimeout(this.#retry);
+    this.#retry = this.#tries = 0;
     if (error === null) {
       this.#password = undefined;
       this.rooms.clear();

@@ -44,7 +44,7 @@ export class Log {
     if (today === this.#today) return;
     this.#today = today;
     this.#quietly(() => {
-      for (const time of this.#list.querySelectorAll('.day time')) time.textContent = say.day(new Date(time.dateTime));
+      for (const time of this.#box.querySelectorAll('.day time')) time.textContent = say.day(new Date(time.dateTime));
     });
   }
 
@@ -83,6 +83,7 @@ export class Log {
 
   // Draws what came to the end of the window. `quiet`: no screen reader need say it.
   added(messages, quiet) {
+    this.newDay();
     const before = this.#room.messages[this.#room.messages.length - messages.length - 1] ?? null;
     const add = () => this.#list.append(...this.#draw(messages, before));
     if (quiet) this.#quietly(add);
