@@ -121,7 +121,7 @@ class Room:
             page = self.window.after(max(after, self.first - 1), limit, max_bytes)
             return page and [message for message in page if message.seq < before]
         if self.window.first == self.first:
-            before = max(before, self.first)
+            before = min(max(before, self.first), self.last + 1)
             limit = min(limit, before - self.first)  # there is no more than that
         return self.window.before(before, limit, max_bytes)
 
