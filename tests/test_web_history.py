@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, WebSocketRoute
 
 from tests.browser import PHONE, WIDE, Visits, WebDaemon, expect, join, say, texts
 
@@ -166,6 +167,46 @@ def test_who_comes_back_after_very_many_messages_is_at_the_end(daemon: WebDaemon
     ana.evaluate("document.getElementById('log').scrollTop = 0")
     expect(texts(ana, re.compile(r"^message 4900\b"))).to_have_count(1)
     gapless(ana)
+
+
+def test_a_page_that_was_too_slow_to_say_that_it_skips(daemon: WebDaemon, visits: Visits) -> None:
+    """All comes before the server hears that the end would do."""
+    ana = visits.page(daemon.url, "ana")
+    join(ana, "garden")
+    ana.goto("about:blank")
+    fill(daemon, 2500)
+
+    def delay(line: WebSocketRoute) -> None:
+        server = line.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if '"join"' in str(message):
+                time.sleep(1)
+            server.send(message)
+
+        line.on_message(pass_on)
+
+    ana.route_web_socket(re.compile("."), delay)
+    ana.goto(f"{daemon.url}#garden")
+    expect(ana.locator("#rooms-open")).to_have_attribute("aria-label", re.compile(r"\b2,500\b"))
+    ana.wait_for_timeout(500)
+    ana.click("[data-room=lobby] a")
+    expect(ana.locator("#latest")).to_have_text("2,500 new messages")
+    ana.click("#latest")
+    expect(texts(ana).last).to_contain_text("message 2500")
+    gapless(ana)
+
+
+def test_a_room_with_more_unread_than_it_keeps_is_not_read_at_once(daemon: WebDaemon, visits: Visits) -> None:
+    ana = visits.page(daemon.url, "ana")
+    join(ana, "garden")
+    fill(daemon, 1000)
+    expect(ana.locator("#rooms-open")).to_have_attribute("aria-label", re.compile(r"\b1,000\b"))
+    ana.click("[data-room=lobby] a")
+    expect(ana.locator("#latest")).to_have_text("1,000 new messages")
+    ana.click("#latest")
+    expect(texts(ana).last).to_contain_text("message 1000")
+    expect(ana.locator("#latest")).to_be_hidden()
 
 
 def test_what_retention_removed_is_said(daemon: WebDaemon, visits: Visits, tmp_path: Path) -> None:

@@ -55,7 +55,12 @@ export class Log {
 
   toDivider() {
     const divider = this.#list.querySelector('.divider');
-    if (!divider) return this.toBottom();
+    const { divider: unread, begin } = this.#room;
+    if (!divider && (unread === null || unread >= begin)) return this.toBottom();
+    if (!divider) {
+      this.#box.scrollTop = 0; // what is not read begins further up than the window
+      return this.#measure();
+    }
     const above = divider.getBoundingClientRect().top - this.#box.getBoundingClientRect().top;
     this.#box.scrollTop += above - this.#box.clientHeight / 4;
     return this.#measure();

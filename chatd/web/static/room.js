@@ -55,6 +55,11 @@ export class Room {
 
   // What lies between was not read, and does not come: it is there for whoever scrolls up.
   #skip(cursor) {
+    if (this.cursor !== null && this.cursor >= cursor) {
+      // It has come all the same, and comes again; what was received is not received twice.
+      if (this.unread) this.divider = cursor + 1;
+      return;
+    }
     const skipped = this.read === null ? 0 : cursor - Math.max(this.cursor, this.read);
     if (skipped > 0) {
       this.unread += skipped;
