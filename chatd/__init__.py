@@ -7,6 +7,7 @@ A room is a log, and a member is a cursor in it. From the bottom up:
     names           what people, rooms and messages may be called and hold
     interfaces      the seams: a door, a member, a store, and the records that pass through them
     outages         what fails again and again is logged once
+    rounds          work that is done again and again, whatever fails
     workers         the threads that call the store
     room            a room: its last number, its recent window, its members
     sessions        who is who: names, tokens, connections

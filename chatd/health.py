@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
+from chatd.admission import now
 from chatd.interfaces import IStore, SessionRecord, StoreError
 from chatd.journal import Journal
 
@@ -43,7 +44,7 @@ class Health:
 
     def _write(self) -> None:
         """Blocking: runs in the writer's thread."""
-        record = SessionRecord(NOBODY, None, "health", int(self._clock.seconds() * 1000), False)
+        record = SessionRecord(NOBODY, None, "health", now(self._clock), False)
         try:
             self._store.save([record])
         except StoreError:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chatd.admission import DAY, now
 from chatd.hub import Hub
-from chatd.interfaces import IStore, StoreError
+from chatd.interfaces import IStore
 from chatd.outages import Outages
+from chatd.rounds import Rounds
 
 INDEX_EVERY, INDEX_STEP = 1.0, 100
 RETAIN_EVERY, RETAIN_STEP = 60.0, 200
@@ -37,41 +37,19 @@ class Maintenance(Service):
         self._store = store
         self._clock = clock
         self._retain_days = retain_days
-        self._outages = Outages(self.log)
-        self._loops: list[LoopingCall] = []
+        self._rounds = Rounds(clock, self.log, Outages(self.log))
 
     def startService(self) -> None:
         super().startService()
-        self._every(INDEX_EVERY, self._index, "the search index has to wait")
-        self._every(EXPIRE_EVERY, self._expire, "old sessions cannot be forgotten")
-        self._every(REFRESH_EVERY, self._refresh, "who is connected cannot be noted")
+        self._rounds.every(INDEX_EVERY, self._index, "the search index has to wait")
+        self._rounds.every(EXPIRE_EVERY, self._expire, "old sessions cannot be forgotten")
+        self._rounds.every(REFRESH_EVERY, self._refresh, "who is connected cannot be noted")
         if self._retain_days is not None:
-            self._every(RETAIN_EVERY, self._retain, "old messages cannot be removed")
+            self._rounds.every(RETAIN_EVERY, self._retain, "old messages cannot be removed")
 
     def stopService(self) -> None:
         super().stopService()
-        for loop in self._loops:
-            if loop.running:
-                loop.stop()
-
-    def _every(self, seconds: float, work: Callable[[], object], trouble: str) -> None:
-        loop = LoopingCall(self._do, work, trouble)
-        loop.clock = self._clock
-        self._loops.append(loop)
-        loop.start(seconds, now=False)
-
-    def _do(self, work: Callable[[], object], trouble: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._guarded(work, trouble))
-
-    async def _guarded(self, work, trouble: str) -> None:  # type: ignore[no-untyped-def]
-        try:
-            await work()
-        except StoreError as error:
-            self._outages.failed(trouble, error)
-        except Exception:
-            self.log.failure("maintenance failed in a way it should not")
-        else:
-            self._outages.worked(trouble)
+        self._rounds.stop()
 
     async def _step(self, call: Callable[[], T]) -> T:
         began = self._clock.seconds()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Protocol
@@ -10,13 +10,14 @@ from typing import Protocol
 from msgspec import Struct
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chatd.errors import NameInUse, Unavailable
 from chatd.interfaces import Hint, ISharedStore, SessionRecord, StoreError
 from chatd.journal import Journal
 from chatd.outages import Outages
+from chatd.rounds import Rounds
 from chatd.workers import Workers
 
 REAP_EVERY = 2.0
@@ -139,24 +140,22 @@ class Nodes:
         self._buried = False
         #: Who was where on other nodes when this one looked last, as the store sums it up.
         self._elsewhere: dict[str, object] = {}
-        self._loops: list[LoopingCall] = []
+        self._rounds = Rounds(clock, self.log, self._outages)
 
     def start(self) -> None:
         """Be known as alive, before anything else: blocking. Raises StoreError."""
         self._store.renew()
         self._running = True
-        self._every(self._store.lease / 3, self._renew, "the lease of this node cannot be renewed")
-        self._every(REAP_EVERY, self._reap, "dead nodes cannot be looked for")
-        self._every(LOOK_EVERY, self._look, "the other nodes cannot be looked at")
-        self._every(1.0, self._interrupt, "what hangs cannot be cut off")
+        self._rounds.every(self._store.lease / 3, self._renew, "the lease of this node cannot be renewed")
+        self._rounds.every(REAP_EVERY, self._reap, "dead nodes cannot be looked for")
+        self._rounds.every(LOOK_EVERY, self._look, "the other nodes cannot be looked at")
+        self._rounds.every(1.0, self._interrupt, "what hangs cannot be cut off")
         Deferred.fromCoroutine(self._listen())
 
     def close(self) -> None:
         """Stop all timers, and whatever the store is still asked."""
         self._running = False
-        for loop in self._loops:
-            if loop.running:
-                loop.stop()
+        self._rounds.stop()
         self._store.interrupt(0.0)
 
     def idle(self) -> Deferred[None]:
@@ -312,22 +311,6 @@ class Nodes:
     def _heard(self, hint: Hint) -> None:
         if self._running and (hint.messages is None or hint.presence is None or hint.messages | hint.presence):
             self._listener.hinted(hint)
-
-    def _every(self, seconds: float, work: Callable[[], object], trouble: str) -> None:
-        loop = LoopingCall(lambda: Deferred.fromCoroutine(self._guarded(work, trouble)))
-        loop.clock = self._clock
-        self._loops.append(loop)
-        loop.start(seconds, now=False)
-
-    async def _guarded(self, work, trouble: str) -> None:  # type: ignore[no-untyped-def]
-        try:
-            await work()
-        except StoreError as error:
-            self._outages.failed(trouble, error)
-        except Exception:
-            self.log.failure("keeping up with the other nodes failed in a way it should not")
-        else:
-            self._outages.worked(trouble)
 
 
 def _rooms(changes: Sequence[Change]) -> set[str]:
