@@ -8,10 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -19,7 +17,7 @@ import pytest
 
 from tests.browser import free_port
 from tests.daemon import clean_environment, wait_until
-from tests.test_nodes import Lines, Program, at_once, chat, check, starting
+from tests.test_nodes import Program, all_told, starting, survive
 
 SCALE = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
 
@@ -150,33 +148,14 @@ def test_nothing_acknowledged_is_lost_when_the_standby_takes_over(
     url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?{how}"
     with starting(tmp_path, url) as start:
         nodes = [start(), start()]
-        programs = [Program(name) for name in ("ana", "bo", "cy", "di")]
-        for number, program in enumerate(programs):
-            program.come(nodes[number % 2])
-        lines = [Lines(node.text(name), name) for node, name in zip(nodes, ("eve", "flo"), strict=True)]
-        over = threading.Event()
 
-        def failover() -> None:
-            try:
-                wait_until(lambda: all(len(one.kept) > 50 for one in programs), "there is a load")
-                primary.kill()
-                wait_until(lambda: all(one.waiting or one.refused for one in programs), "all are told")
-                standby.promote()
-                # It has the primary's settings, and would wait for standbys that are not there.
-                with standby.link() as link:
-                    link.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-                    link.execute("SELECT pg_reload_conf()")
-                kept = [len(one.kept) for one in programs]
-                wait_until(
-                    lambda: all(len(one.kept) > before + 50 for one, before in zip(programs, kept, strict=True)),
-                    "the nodes go on by themselves",
-                )
-            finally:
-                over.set()
+        def failover(programs: list[Program]) -> None:
+            primary.kill()
+            all_told(programs)
+            standby.promote()
+            # It has the primary's settings, and would wait for standbys that are not there.
+            with standby.link() as link:
+                link.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+                link.execute("SELECT pg_reload_conf()")
 
-        at_once(
-            failover,
-            *[partial(one.talk, over.is_set) for one in programs],
-            *[partial(chat, one, over.is_set) for one in lines],
-        )
-        check(programs, nodes[1], *[text for one in lines for text in one.kept()])
+        survive(nodes, failover, ("ana", "bo", "cy", "di"), ("eve", "flo"))

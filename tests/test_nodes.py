@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -225,6 +225,54 @@ def at_once(*works: Callable[[], object]) -> None:
     with ThreadPoolExecutor(len(works)) as pool:
         for running in [pool.submit(work) for work in works]:
             running.result()
+
+
+def all_told(programs: list[Program]) -> None:
+    """Wait until each has heard that something of what it said waits, or is refused."""
+    wait_until(lambda: all(one.waiting or one.refused for one in programs), "all are told")
+
+
+def survive(
+    nodes: list[Daemon],
+    disturb: Callable[[list[Program]], None],
+    names: Sequence[str],
+    people: Sequence[str] = (),
+) -> None:
+    """Programs and people talk on two nodes while the database is disturbed, and go on by themselves when that is
+    over: nothing is missing, twice or in another order for anybody."""
+    programs = [Program(name) for name in names]
+    for number, program in enumerate(programs):
+        program.come(nodes[number % 2])
+    lines = [Lines(nodes[number % 2].text(name), name) for number, name in enumerate(people)]
+    over = threading.Event()
+
+    def disturbance() -> None:
+        try:
+            wait_until(lambda: all(len(one.kept) > 50 for one in programs), "there is a load")
+            disturb(programs)
+            kept = [len(one.kept) for one in programs]
+            wait_until(
+                lambda: all(len(one.kept) > before + 50 for one, before in zip(programs, kept, strict=True)),
+                "it goes on by itself",
+            )
+        finally:
+            over.set()
+
+    at_once(
+        disturbance,
+        *[partial(one.talk, over.is_set) for one in programs],
+        *[partial(chat, one, over.is_set) for one in lines],
+    )
+    check(programs, nodes[1], *[text for one in lines for text in one.kept()])
+
+
+def stops_within(node: Daemon, seconds: float, ana: JsonClient, bo: TextClient) -> None:
+    """It says goodbye to both and ends in time."""
+    began = time.monotonic()
+    node.stop()
+    assert time.monotonic() - began < seconds
+    assert "stopping" in ana.until("goodbye")["reason"]
+    bo.until(r"\* Goodbye: the server is stopping")
 
 
 def names_by_who(client: TextClient) -> set[str]:
@@ -558,33 +606,14 @@ def own_server() -> Iterator[OwnServer]:
 def test_the_database_stops_and_starts_under_load(tmp_path: Path, own_server: OwnServer) -> None:
     with starting(tmp_path, own_server.url) as start:
         nodes = [start(), start()]
-        programs = [Program(name) for name in ("ana", "bo", "cy", "di")]
-        for number, program in enumerate(programs):
-            program.come(nodes[number % 2])
-        lines = [Lines(node.text(name), name) for node, name in zip(nodes, ("eve", "flo"), strict=True)]
-        over = threading.Event()
 
-        def outage() -> None:
-            try:
-                wait_until(lambda: all(len(one.kept) > 50 for one in programs), "there is a load")
-                own_server.stop()
-                wait_until(lambda: all(one.waiting or one.refused for one in programs), "all are told")
-                turned_away(nodes[0])
-                own_server.start()
-                kept = [len(one.kept) for one in programs]
-                wait_until(
-                    lambda: all(len(one.kept) > before + 50 for one, before in zip(programs, kept, strict=True)),
-                    "it goes on by itself",
-                )
-            finally:
-                over.set()
+        def outage(programs: list[Program]) -> None:
+            own_server.stop()
+            all_told(programs)
+            turned_away(nodes[0])
+            own_server.start()
 
-        at_once(
-            outage,
-            *[partial(one.talk, over.is_set) for one in programs],
-            *[partial(chat, one, over.is_set) for one in lines],
-        )
-        check(programs, nodes[1], *[text for one in lines for text in one.kept()])
+        survive(nodes, outage, ("ana", "bo", "cy", "di"), ("eve", "flo"))
         late = nodes[0].json("late")
         everybody = sorted(["ana", "bo", "cy", "di", "eve", "flo", "late", "reader"])
         wait_until(lambda: names_by_members(late) == everybody, "all are there")
@@ -608,11 +637,7 @@ def test_a_node_stops_in_time_while_the_database_is_away(tmp_path: Path, own_ser
         bo.say("anybody there?")
         ana.say("hola?", "2")
         bo.until("! Not kept")
-        began = time.monotonic()
-        node.stop()
-        assert time.monotonic() - began < 5
-        assert "stopping" in ana.until("goodbye")["reason"]
-        bo.until(r"\* Goodbye: the server is stopping")
+        stops_within(node, 5, ana, bo)
 
 
 def test_a_database_that_hangs_is_waited_for_by_nobody_for_ever(tmp_path: Path, own_server: OwnServer) -> None:
@@ -631,39 +656,21 @@ def test_a_database_that_hangs_is_waited_for_by_nobody_for_ever(tmp_path: Path, 
         turned_away(node)
         ana.request("history", room="lobby")
         assert [message["text"] for message in ana.until("history")["messages"]] == ["hola"]
-        began = time.monotonic()
-        node.stop()
         # Before systemd loses its patience.
-        assert time.monotonic() - began < 14
-        assert "stopping" in ana.until("goodbye")["reason"]
-        bo.until(r"\* Goodbye: the server is stopping")
+        stops_within(node, 14, ana, bo)
 
 
 def test_a_database_that_hung_for_a_while_has_cost_nothing(tmp_path: Path, own_server: OwnServer) -> None:
     with starting(tmp_path, own_server.url) as start:
         nodes = [start(), start()]
-        programs = [Program(name) for name in ("ana", "bo")]
-        for program, node in zip(programs, nodes, strict=True):
-            program.come(node)
-        over = threading.Event()
 
-        def hang() -> None:
-            try:
-                wait_until(lambda: all(len(one.kept) > 50 for one in programs), "there is a load")
-                own_server.freeze()
-                # Until the nodes have cut off what they asked, and connect in vain.
-                time.sleep(CUT_OFF_AFTER + 2)
-                own_server.thaw()
-                kept = [len(one.kept) for one in programs]
-                wait_until(
-                    lambda: all(len(one.kept) > before + 50 for one, before in zip(programs, kept, strict=True)),
-                    "it goes on by itself",
-                )
-            finally:
-                over.set()
+        def hang(programs: list[Program]) -> None:
+            own_server.freeze()
+            # Until the nodes have cut off what they asked, and connect in vain.
+            time.sleep(CUT_OFF_AFTER + 2)
+            own_server.thaw()
 
-        at_once(hang, *[partial(one.talk, over.is_set) for one in programs])
-        check(programs, nodes[1])
+        survive(nodes, hang, ("ana", "bo"))
 
 
 def test_what_a_crash_of_the_database_brought_back_goes_again(start: Start, url: str, mark: str) -> None:
