@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from chatd.interfaces import Draft, Kept, OutcomeUnknown, SessionRecord, StoreError, StoreUnusable
+from chatd.interfaces import Draft, Kept, OutcomeUnknown, StoreError, StoreUnusable
 from chatd.stores import open_store
 from chatd.stores.schemas import schema
 from chatd.stores.sqlite import SqliteStore
+from tests.frozen import check_version_1
 
 FROZEN = Path(__file__).parent / "sqlite-frozen-1.sql"
 
@@ -242,23 +243,7 @@ def test_a_database_of_version_1_opens_with_all_that_is_in_it(path: Path) -> Non
     Path(f"{path}.lock").write_text("0123456789abcdef 00000000000000000006\n")
     store = SqliteStore(str(path))
     store.open()
-    assert store.log_id == "0123456789abcdef"
-    assert [(room.name, room.last, room.first) for room in store.rooms()] == [("gone", 2, 3), ("lobby", 4, 2)]
-    page = store.page("lobby", 0, None, 100, 1 << 20)
-    assert [(m.seq, m.at, m.session, m.name, m.text, m.action) for m in page] == [
-        (2, 1_700_000_002_000, 11, "ana", "¿Qué tal la mañana?", False),
-        (3, 1_700_000_003_000, 12, "bob", "saluda", True),
-        (4, 1_700_000_004_000, 11, "ana", "sin índice aún, mañana", False),
-    ]
-    index = True
-    while index:
-        assert [m.seq for m in store.search("lobby", "MANANA", 100, 10, 9.0)] == [4, 2]
-        index = store.index(1)
-    ana = SessionRecord(11, bytes(32), "ana", 1_700_000_004_000, True)
-    assert store.session(bytes(32)) == ana
-    assert store.held_sessions() == [ana]
-    repeats = [Draft("lobby", 11, "c1", 0, "ana", "¿Qué tal la mañana?"), Draft("gone", 12, "g", 0, "bob", "?")]
-    assert store.append(repeats, ()) == [Kept(2, 1_700_000_002_000, new=False), Kept(2, 0, new=False)]
+    check_version_1(store)
     assert store.append([Draft("gone", 12, "h", 0, "bob", "?")], ()) == [Kept(3, 1_700_000_000_500)]
     store.close()
 
